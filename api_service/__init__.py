@@ -1,0 +1,1 @@
+"""WRITE IT DOWN: task and outbox message in one transaction, over HTTP."""

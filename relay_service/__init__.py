@@ -1,0 +1,1 @@
+"""CARRY IT OVER: committed outbox messages, verified, to the broker."""

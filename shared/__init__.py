@@ -1,0 +1,1 @@
+"""WHAT WE AGREED ON: the contract between the services. It imports nothing of ours."""

@@ -1,0 +1,59 @@
+"""Errors of a task in two families: Transient is worth another attempt, Permanent is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class WaymarkError(Exception):
+    """Root of every error we raise ourselves; its text is a sentence for people."""
+
+
+class StartupError(WaymarkError):
+    """A process cannot start; it prints this sentence and exits with 1."""
+
+
+class TaskError(WaymarkError):
+    """A generation went wrong. ``code`` and ``detail`` are public; a cause is only logged."""
+
+    retryable: bool
+    code: str
+
+    def __init__(self, detail: str, *, code: str | None = None, **extra: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code or self.code
+        self.extra = extra
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shape stored in ``tasks.error`` and shown by the API."""
+        return {"code": self.code, "detail": self.detail, "retryable": self.retryable, **self.extra}
+
+
+class Transient(TaskError):
+    """Worth another attempt: the world may have changed by then."""
+
+    retryable = True
+    code = "temporarily_unavailable"
+
+
+class Permanent(TaskError):
+    """The same input would fail again: the task ends as failed, at once."""
+
+    retryable = False
+    code = "generation_failed"
+
+
+class GoalNotCovered(Permanent):
+    """The catalog has no plan for the goal; ``nearest`` names goals it does cover."""
+
+    code = "goal_not_covered"
+
+    def __init__(self, goal: str, nearest: list[str]) -> None:
+        listed = ", ".join(nearest)
+        super().__init__(
+            f"No roadmap covers “{goal}”. The nearest goals that are covered: {listed}. "
+            "Submit a new task with one of them.",
+            nearest=nearest,
+        )
+        self.nearest = nearest

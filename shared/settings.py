@@ -1,0 +1,159 @@
+"""Every setting of Waymark, and the only reader of the environment (``WAYMARK_*``)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.errors import StartupError
+
+PREFIX = "WAYMARK_"
+
+
+def _url_with(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(tuple(f"{scheme}://" for scheme in schemes)):
+            raise ValueError(f"must start with {' or '.join(f'{s}://' for s in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+DatabaseUrl = Annotated[SecretStr, _url_with("postgresql", "postgres")]
+RedisUrl = Annotated[SecretStr, _url_with("redis", "rediss", "unix")]
+
+
+class Settings(BaseSettings):
+    """One frozen object, read once in ``__main__`` and handed down. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    database_url: DatabaseUrl | None = Field(
+        default=None, description="PostgreSQL, e.g. postgresql://user:password@host:5432/waymark."
+    )
+    redis_url: RedisUrl | None = Field(
+        default=None, description="Redis or Valkey, e.g. redis://host:6379/0."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line that is written."
+    )
+    startup_timeout: float = Field(
+        default=15, gt=0, description="How long a role waits for its servers before it gives up."
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Prometheus port of this process; off if unset."
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of the metrics port.")
+    ready_fd: int | None = Field(
+        default=None, description="Set by the supervisor: where a role says that it is ready."
+    )
+
+    database_pool: int = Field(
+        default=4, ge=1, description="Connections per process; on few cores small beats large."
+    )
+    database_connect_timeout: float = Field(default=5, gt=0, description="Opening a connection.")
+    database_command_timeout: float = Field(
+        default=10, gt=0, description="One statement, as the client and the server count it."
+    )
+    database_lock_timeout: float = Field(default=3, gt=0, description="Waiting for a lock.")
+    redis_timeout: float = Field(default=2, gt=0, description="One round trip to Redis.")
+
+    api_host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
+    api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
+    api_max_body: int = Field(
+        default=64 * 1024, ge=1024, description="Largest accepted request body, in bytes."
+    )
+    doorbell_interval: float = Field(
+        default=0.05, gt=0, description="The API rings the relay at most this often."
+    )
+
+    relay_batch: int = Field(default=200, ge=1, le=1000, description="Messages per claim.")
+    relay_poll: float = Field(
+        default=0.5, gt=0, description="Pause between two looks at an empty outbox."
+    )
+    verify_tries: int = Field(
+        default=5, ge=1, description="Looks for a task before its message is buried."
+    )
+    verify_step: float = Field(
+        default=0.05, gt=0, description="Pause after look n is n times this."
+    )
+    sweep_interval: float = Field(
+        default=1, gt=0, description="Pause between two rounds of the sweeper."
+    )
+    redeliver_after: float = Field(
+        default=60, gt=0, description="A doorbell nobody answered rings again after this long."
+    )
+
+    worker_concurrency: int = Field(
+        default=32, ge=1, le=1000, description="Generations side by side in one worker."
+    )
+    lookup_tries: int = Field(default=10, ge=1, description="Looks of a worker for its task.")
+    lookup_step: float = Field(default=0.2, gt=0, description="Pause after look n is n times this.")
+    lookup_jitter: float = Field(default=0.1, ge=0, description="Random part of that pause.")
+    lease: float = Field(default=60, ge=1, description="How long a worker owns a task unheard.")
+    heartbeat: float = Field(default=15, gt=0, description="Pause between two lease extensions.")
+    max_attempts: int = Field(default=4, ge=1, description="Generations before a task fails.")
+    max_takeovers: int = Field(
+        default=3, ge=0, description="Vanished workers that are replaced before a task fails."
+    )
+    retry_base: float = Field(default=2, gt=0, description="First pause before another attempt.")
+    retry_cap: float = Field(default=300, gt=0, description="Longest pause before an attempt.")
+    drain: float = Field(
+        default=20, gt=0, description="How long a stopping role may finish what it holds."
+    )
+
+    def require_database(self) -> str:
+        """The database URL; a sentence that says what to set when there is none."""
+        return _required(self.database_url, "DATABASE_URL", "postgresql://user:password@host/db")
+
+    def require_redis(self) -> str:
+        """The Redis URL; a sentence that says what to set when there is none."""
+        return _required(self.redis_url, "REDIS_URL", "redis://host:6379/0")
+
+
+def _required(value: SecretStr | None, name: str, example: str) -> str:
+    if value is None:
+        raise StartupError(
+            f"{PREFIX}{name} is not set: a single role needs it, e.g. {PREFIX}{name}={example}. "
+            "To run everything with embedded servers, use `waymark up`."
+        )
+    return value.get_secret_value()
+
+
+def load_settings() -> Settings:
+    """Read ``WAYMARK_*`` and, for any of them, ``WAYMARK_*_FILE`` (a file that holds the value).
+
+    Raises StartupError that names the variable, what is wrong with it and what is allowed.
+    """
+    try:
+        return Settings(**_values_from_files())
+    except ValidationError as error:
+        raise StartupError("; ".join(_complaint(one) for one in error.errors())) from None
+
+
+def _values_from_files() -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        if f"{variable}_FILE" not in os.environ:
+            continue
+        if variable in os.environ:
+            raise StartupError(f"{variable} and {variable}_FILE are both set: keep one of them.")
+        values[name] = _read(f"{variable}_FILE", os.environ[f"{variable}_FILE"])
+    return values
+
+
+def _read(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartupError(f"{variable} names {path}, which cannot be read: {error}") from None
+
+
+def _complaint(error: Any) -> str:
+    variable = PREFIX + str(error["loc"][0]).upper()
+    return f"{variable} is not usable: {error['msg']}. `waymark config` lists all settings."
