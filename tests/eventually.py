@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 
 async def eventually(check: Callable[[], Awaitable[None]], within: float = 30) -> None:
-    """Repeat ``check`` until it stops raising AssertionError; after ``within`` seconds let it raise."""
+    """Repeat ``check`` until it stops raising AssertionError, at most ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
         try:

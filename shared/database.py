@@ -1,0 +1,186 @@
+"""Connections to PostgreSQL: where they come from, how they are retried, how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from shared.backoff import exponential
+from shared.errors import StartupError
+from shared.settings import Settings
+
+# SQLSTATEs after which the same statements may well succeed on a new connection: connection
+# trouble, server starting or stopping, too many clients, a demoted primary.
+RECOVERABLE = ("08", "57P01", "57P02", "57P03", "53300", "25006")
+CONFLICTS = ("40001", "40P01", "55P03")
+"""Serialization failure, deadlock, lock timeout: the transaction may be tried again as it is."""
+
+
+class Database:
+    """An engine and its sessions. Create it inside the event loop that uses it."""
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        self.settings = settings
+        self.dsn = settings.require_database()
+        self.role = role
+        self.engine = make_engine(settings, self.dsn, role)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncSession]:
+        """One transaction: committed when the block ends well, rolled back when it raises.
+
+        Getting a connection is retried, because nothing has been said to the server yet.
+        From the first statement on, every error reaches the caller, that of COMMIT above all:
+        its outcome is unknown, and only the caller knows whether its work may be repeated.
+        """
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            await self._connect(session)
+            yield session
+            await session.commit()
+
+    async def _connect(self, session: AsyncSession) -> None:
+        for tries in range(1, 4):
+            try:
+                await session.connection()
+                return
+            except (DBAPIError, OSError, asyncpg.PostgresError) as error:
+                if tries == 3 or not connection_lost(error):
+                    raise
+                await asyncio.sleep(exponential(tries, 0.05, 1, random.random()))  # noqa: S311 - jitter
+
+    async def listen_connection(self) -> asyncpg.Connection:
+        """A connection of its own for LISTEN, outside the pool."""
+        return await _connect_driver(self.settings, self.dsn, self.role)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+def make_engine(settings: Settings, dsn: str, role: str) -> AsyncEngine:
+    # asyncpg reads the URL itself, so that sslmode, host lists and sockets work as in libpq.
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda **_: _connect_driver(settings, dsn, role),
+        pool_size=settings.database_pool,
+        max_overflow=0,
+        pool_timeout=settings.database_command_timeout,
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def _skip_the_dead(connection: Any, _record: object, _proxy: object) -> None:
+        # A restarted server has closed its sockets: seen here for free, where a ping would
+        # cost three round trips on each checkout.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError("the server closed this connection")
+
+    return engine
+
+
+async def _connect_driver(settings: Settings, dsn: str, role: str) -> asyncpg.Connection:
+    patience = f"{int(settings.database_command_timeout * 1000)}ms"
+    return await asyncpg.connect(
+        dsn,
+        timeout=settings.database_connect_timeout,
+        # The server gives up first and says why; the client is the fallback for a dead network.
+        command_timeout=settings.database_command_timeout + 1,
+        server_settings={
+            "application_name": f"waymark-{role}",
+            "timezone": "UTC",
+            "statement_timeout": patience,
+            "lock_timeout": f"{int(settings.database_lock_timeout * 1000)}ms",
+            # A frozen process must not hold its locks, nor the vacuum horizon, for ever.
+            "idle_in_transaction_session_timeout": patience,
+        },
+    )
+
+
+def connection_lost(error: BaseException) -> bool:
+    """Whether a new connection may do better. After a lost COMMIT the outcome is unknown."""
+    if isinstance(error, PoolTimeout | OSError | DisconnectionError):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return sqlstate(error).startswith(RECOVERABLE) or _closed_under_us(error)
+
+
+def retriable(error: BaseException) -> bool:
+    """Whether an idempotent unit of work may be run again from its start."""
+    return connection_lost(error) or sqlstate(error) in CONFLICTS
+
+
+def sqlstate(error: BaseException) -> str:
+    """PostgreSQL's five-character code, or an empty string for other errors."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(original, "sqlstate", None) or ""
+
+
+def _closed_under_us(error: BaseException) -> bool:
+    cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
+    return isinstance(cause, asyncpg.InterfaceError | OSError)
+
+
+# --- the first look at start ---
+
+
+async def wait_for_database(database: Database, revision: str) -> UUID:
+    """The deployment's id, once the database answers and its schema is new enough.
+
+    Waits up to ``startup_timeout``; raises StartupError with a sentence that says what to do.
+    """
+    deadline = time.monotonic() + database.settings.startup_timeout
+    for tries in range(1, 1000):
+        try:
+            async with database.begin() as session:
+                return await _deployment_id(session, revision)
+        except (DBAPIError, OSError, asyncpg.PostgresError) as error:
+            reason = _reason(error)
+            if sqlstate(error) in ("28P01", "28000", "3D000"):
+                raise StartupError(
+                    f"PostgreSQL at {_place(database.dsn)} refused: {reason}"
+                ) from error
+            if not connection_lost(error):
+                raise
+            if time.monotonic() > deadline:
+                raise StartupError(
+                    f"PostgreSQL at {_place(database.dsn)} did not answer within "
+                    f"{database.settings.startup_timeout:g} s ({reason}). Is it running, and is "
+                    "WAYMARK_DATABASE_URL right?"
+                ) from error
+        await asyncio.sleep(exponential(tries, 0.1, 1, random.random()))  # noqa: S311 - jitter
+    raise AssertionError("unreachable")
+
+
+async def _deployment_id(session: AsyncSession, revision: str) -> UUID:
+    found = await session.scalar(text("SELECT to_regclass('deployment') IS NOT NULL"))
+    current = (
+        await session.scalar(text("SELECT version_num FROM alembic_version")) if found else None
+    )
+    if current is None or current < revision:
+        raise StartupError(
+            f"the database schema is at {current or 'nothing'}, this release needs {revision}: "
+            "run `waymark db upgrade` first."
+        )
+    identity: UUID = (await session.execute(text("SELECT id FROM deployment"))).scalar_one()
+    return identity
+
+
+def _reason(error: BaseException) -> str:
+    original = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return str(original.__cause__ or original).strip() or type(original).__name__
+
+
+def _place(dsn: str) -> str:
+    parts = urlsplit(dsn)
+    return f"{parts.hostname or 'a local socket'}:{parts.port or 5432}{parts.path}"

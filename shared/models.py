@@ -1,0 +1,196 @@
+"""The tables. Each constraint and index names the rule or the query that it serves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import BigInteger, LargeBinary, SmallInteger, Text
+
+
+class Base(DeclarativeBase):
+    """Constraint names follow one convention, so that migrations are the same everywhere."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "%(table_name)s_pk",
+            "fk": "%(table_name)s_%(column_0_name)s_fk",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+            "ck": "%(table_name)s_%(constraint_name)s_check",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
+        str: Text,
+        datetime: TIMESTAMP(timezone=True),
+        dict[str, Any]: JSONB,
+        bytes: LargeBinary,
+    }
+
+
+class Task(Base):
+    """A learner's request and its outcome. The row is its own timeline."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(server_default="default")
+    idempotency_key: Mapped[str | None]
+    request_hash: Mapped[bytes]
+    input: Mapped[dict[str, Any]]
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="2")
+    traceparent: Mapped[str | None]
+
+    status: Mapped[str] = mapped_column(server_default="queued")
+    stage: Mapped[str] = mapped_column(server_default="accepted")
+    version: Mapped[int] = mapped_column(server_default="1")
+    dispatch_no: Mapped[int] = mapped_column(server_default="1")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    takeovers: Mapped[int] = mapped_column(server_default="0")
+
+    lease_token: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+
+    roadmap_id: Mapped[UUID | None] = mapped_column(
+        # Both rows are written by one statement; the key is looked at when it ends.
+        ForeignKey("roadmaps.id", use_alter=True)
+    )
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    available_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    dispatched_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
+        ),
+        CheckConstraint("priority BETWEEN 1 AND 3", name="priority"),
+        CheckConstraint("attempts >= 0 AND takeovers >= 0", name="budgets"),
+        # A lease and the running state are one fact.
+        CheckConstraint(
+            "(status = 'running') = (lease_expires_at IS NOT NULL AND lease_owner IS NOT NULL)",
+            name="running_is_leased",
+        ),
+        # One outcome: a roadmap iff succeeded, an error iff failed, an end iff terminal.
+        CheckConstraint("(status = 'succeeded') = (roadmap_id IS NOT NULL)", name="one_roadmap"),
+        CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error_iff_failed"),
+        CheckConstraint(
+            "(status IN ('succeeded', 'failed', 'canceled')) = (finished_at IS NOT NULL)",
+            name="finished_iff_terminal",
+        ),
+        # A client's retry finds its first task, and waits for it while that one commits.
+        Index(
+            "tasks_tenant_id_idempotency_key_key",
+            "tenant_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        # The sweeper's search for expired leases. Not on lease_expires_at: each heartbeat
+        # would then write a new index entry instead of staying HOT.
+        Index("tasks_running_idx", "id", postgresql_where=text("status = 'running'")),
+        # A run updates its row several times; room on the page keeps the updates HOT.
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+
+class OutboxMessage(Base):
+    """The durable intent to run a task; it lives until a worker has taken the task.
+
+    At most one per task, so the task's id is the key. There is no foreign key to ``tasks``:
+    one transaction inserts both, which is all that a key could prove, and its check would
+    lock and rewrite each new task row on the hottest path. The relay verifies each task anyway.
+    """
+
+    __tablename__ = "outbox_messages"
+
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(server_default="default")
+    dispatch_no: Mapped[int] = mapped_column(server_default="1")
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default="2")
+    available_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    dispatched_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # The claim: due messages by priority, then age. dispatched_at is in no index, so that
+        # settling a message is a HOT update.
+        Index("outbox_messages_claim_idx", "priority", "available_at", "task_id"),
+        {"postgresql_with": {"fillfactor": "70"}},
+    )
+
+
+class RoadmapRow(Base):
+    """The result of a task. Its primary key is the task: there can be only one."""
+
+    __tablename__ = "roadmaps"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    id: Mapped[UUID]
+    tenant_id: Mapped[str]
+    lease_token: Mapped[int] = mapped_column(BigInteger)
+    document: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (UniqueConstraint("id"),)
+
+
+class TaskEvent(Base):
+    """One row of a task's history. ``seq`` is the task's version at that moment: gapless."""
+
+    __tablename__ = "task_events"
+
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DeadLetter(Base):
+    """A buried message or a task failed for good, kept with its reason until a person decides."""
+
+    __tablename__ = "dead_letters"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    task_id: Mapped[UUID | None]
+    dispatch_no: Mapped[int | None]
+    source: Mapped[str]
+    reason: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("source IN ('relay', 'worker', 'sweeper')", name="source"),
+        # The same message, redelivered, is the same dead letter.
+        UniqueConstraint("task_id", "dispatch_no", "reason"),
+    )
+
+
+class Deployment(Base):
+    """Which database this is, and which memory of Redis it last trusted. One row, by key."""
+
+    __tablename__ = "deployment"
+
+    singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    id: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
+    redis_incarnation: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("singleton", name="singleton"),)
