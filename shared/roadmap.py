@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -41,13 +41,6 @@ def _known_language(value: str) -> str:
     return value
 
 
-def _not_past(value: date) -> date:
-    """Somewhere on Earth it is still the day that it was in UTC twelve hours ago."""
-    if value < (datetime.now(UTC) - timedelta(hours=12)).date():
-        raise ValueError("lies in the past; send today's date or a later one")
-    return value
-
-
 def _long_enough(value: str) -> str:
     if len(value) < 3:
         raise ValueError("is too short; say in at least 3 characters what to learn")
@@ -65,12 +58,21 @@ class RoadmapRequest(Shape):
     ] = Field(description="What to learn, in the learner's own words (3 to 300 characters).")
     level: Level = Field(default=Level.BEGINNER, description="Where the learner stands today.")
     hours_per_week: float = Field(
-        default=5, ge=1, le=80, allow_inf_nan=False, description="Hours of study in a week."
+        default=5,
+        ge=1,
+        le=80,
+        strict=True,
+        allow_inf_nan=False,
+        description="Hours of study in a week.",
     )
     weeks: int | None = Field(
-        default=None, ge=1, le=104, description="How many weeks the plan may take; open if absent."
+        default=None,
+        ge=1,
+        le=104,
+        strict=True,
+        description="How many weeks the plan may take; open if absent.",
     )
-    start_date: Annotated[date, AfterValidator(_not_past)] | None = Field(
+    start_date: date | None = Field(
         default=None, description="First day of the plan; the day of submission if absent."
     )
     known_topics: tuple[Topic, ...] = Field(

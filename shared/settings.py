@@ -48,6 +48,9 @@ class Settings(BaseSettings):
         default=None, ge=1, le=65535, description="Prometheus port of this process; off if unset."
     )
     metrics_host: str = Field(default="127.0.0.1", description="Address of the metrics port.")
+    failpoints: str = Field(
+        default="", description="For tests only: name=kill|stop|sleep:SECONDS|raise, with commas."
+    )
     ready_fd: int | None = Field(
         default=None, description="Set by the supervisor: where a role says that it is ready."
     )

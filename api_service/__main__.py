@@ -1,0 +1,79 @@
+"""Run one API process from the environment: ``python -m api_service``."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+
+import structlog
+import uvicorn
+
+from api_service.app import create_app
+from shared.database import Database, wait_for_database
+from shared.errors import StartupError
+from shared.logs import set_up_logs
+from shared.metrics import serve_metrics
+from shared.migrate import REVISION
+from shared.process import announce_ready, refuse_to_start
+from shared.settings import Settings, load_settings
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        set_up_logs(settings, "api")
+        asyncio.run(_preflight(settings))
+        listener = _listen(settings)
+        serve_metrics(settings)
+    except StartupError as error:
+        return refuse_to_start(error)
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=int(settings.drain),
+    )
+    AnnouncingServer(config, settings).run(sockets=[listener])
+    return 0
+
+
+class AnnouncingServer(uvicorn.Server):
+    """Says that it is ready only when it listens."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self.settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        log.info("api_ready", host=self.settings.api_host, port=self.settings.api_port)
+        announce_ready(self.settings)
+
+
+async def _preflight(settings: Settings) -> None:
+    database = Database(settings, "api")
+    try:
+        await wait_for_database(database, REVISION)
+    finally:
+        await database.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    address = (settings.api_host, settings.api_port)
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise StartupError(
+            f"cannot listen on {address[0]}:{address[1]} ({error.strerror}): choose another "
+            "port with WAYMARK_API_PORT."
+        ) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""What a route is given: the services of this process, and who calls."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from api_service.doorbell import Doorbell
+from api_service.problems import Problem
+from shared.database import Database
+
+TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSet:
+    database: Database
+    doorbell: Doorbell
+
+
+def services(request: Request) -> ServiceSet:
+    found: ServiceSet = request.app.state.services
+    return found
+
+
+def tenant() -> str:
+    """Who calls. Until there are keys, everybody is the default tenant."""
+    return "default"
+
+
+def idempotency_key(
+    idempotency_key: Annotated[
+        str | None, Header(description="Repeat it with the same body to get the same task.")
+    ] = None,
+) -> str | None:
+    """1 to 255 printable ASCII characters, bare or as a quoted string (IETF httpapi draft 07)."""
+    if idempotency_key is None:
+        return None
+    key = idempotency_key
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not PRINTABLE.fullmatch(key):
+        reason = {
+            "pointer": "/header/Idempotency-Key",
+            "detail": "must be 1 to 255 printable ASCII characters",
+        }
+        raise Problem("validation-failed", f"Idempotency-Key {reason['detail']}.", errors=[reason])
+    return key
+
+
+def traceparent(traceparent: Annotated[str | None, Header()] = None) -> str:
+    """The caller's trace (W3C Trace Context); a new one when it has none or a broken one."""
+    if traceparent and TRACEPARENT.fullmatch(traceparent):
+        return traceparent
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+
+
+Services = Annotated[ServiceSet, Depends(services)]
+Tenant = Annotated[str, Depends(tenant)]
+IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
+Trace = Annotated[str, Depends(traceparent)]

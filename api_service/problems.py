@@ -1,0 +1,192 @@
+"""Errors over HTTP, all of one form: RFC 9457 ``application/problem+json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from shared.database import connection_lost, retriable
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    status: int
+    title: str
+    advice: str
+
+
+TYPES = {
+    "malformed-request": ProblemType(
+        400, "The request cannot be read", "Send one well-formed JSON document in UTF-8."
+    ),
+    "task-not-found": ProblemType(
+        404, "No such task", "Check the id: it is in the answer to the submission."
+    ),
+    "roadmap-not-found": ProblemType(
+        404, "No such roadmap", "Its id is in `result.roadmap_id` of a task that has succeeded."
+    ),
+    "not-found": ProblemType(404, "Nothing at this address", "/openapi.json lists all addresses."),
+    "method-not-allowed": ProblemType(
+        405, "The method does not fit the address", "The Allow header names those that do."
+    ),
+    "body-too-large": ProblemType(
+        413, "The body is too large", "Send less: a task needs a few kilobytes at most."
+    ),
+    "unsupported-media-type": ProblemType(
+        415, "The body is not JSON", "Send Content-Type: application/json."
+    ),
+    "validation-failed": ProblemType(
+        422, "The request breaks a rule", "Correct each field named in `errors` and send it again."
+    ),
+    "idempotency-key-reused": ProblemType(
+        422,
+        "The idempotency key belongs to another request",
+        "Use a new key for a new request; repeat a key only with the very same body.",
+    ),
+    "internal-error": ProblemType(
+        500,
+        "Something broke on our side",
+        "Repeat the request with the same Idempotency-Key; nothing is done twice.",
+    ),
+    "database-unavailable": ProblemType(
+        503,
+        "The database does not answer",
+        "Repeat after `Retry-After` seconds with the same Idempotency-Key.",
+    ),
+    "not-ready": ProblemType(
+        503, "This process cannot serve yet", "Route requests to another one and look again."
+    ),
+}
+
+BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+
+
+class Problem(Exception):
+    """Raise it anywhere below a route; the handler makes the answer."""
+
+    def __init__(
+        self,
+        slug: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.slug = slug
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers
+
+
+def answer(problem: Problem) -> Response:
+    kind = TYPES[problem.slug]
+    body: dict[str, Any] = {
+        "type": f"/problems/{problem.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": f"{problem.detail} {kind.advice}",
+        "code": problem.slug,
+    }
+    if problem.errors:
+        body["errors"] = problem.errors
+    headers = dict(problem.headers or {})
+    if kind.status == 503:
+        headers.setdefault("Retry-After", "1")
+    return JSONResponse(
+        body, status_code=kind.status, headers=headers, media_type="application/problem+json"
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of the application and of the framework the one form."""
+
+    @app.exception_handler(Problem)
+    async def _ours(_request: Request, problem: Problem) -> Response:
+        return answer(problem)
+
+    @app.exception_handler(HTTPException)
+    async def _framework(request: Request, error: HTTPException) -> Response:
+        slug = BY_STATUS.get(error.status_code, "malformed-request")
+        return answer(Problem(slug, _sentence(request, error), headers=error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(request: Request, error: RequestValidationError) -> Response:
+        kind = request.headers.get("content-type", "")
+        if isinstance(error.body, bytes | str) and "json" not in kind:
+            return answer(Problem("unsupported-media-type", f"Content-Type is {kind or 'absent'}."))
+        return answer(_from_validation(error))
+
+    # What PostgreSQL, the network or the pool may say while a connection is had or used.
+    for lost in (DBAPIError, PoolTimeout, OSError):
+        app.add_exception_handler(lost, _database)
+
+    @app.exception_handler(Exception)
+    async def _unexpected(_request: Request, _error: Exception) -> Response:
+        return answer(Problem("internal-error", "The error is logged."))
+
+    @app.get("/problems/{slug}", include_in_schema=False)
+    async def explain(slug: str) -> Response:
+        kind = TYPES.get(slug)
+        if kind is None:
+            raise Problem("not-found", f"There is no problem called {slug}.")
+        return PlainTextResponse(f"{kind.status} {kind.title}\n\n{kind.advice}\n")
+
+
+async def _database(_request: Request, error: Exception) -> Response:
+    if connection_lost(error) or retriable(error):
+        log.warning("database_unavailable", error=str(error).splitlines()[0])
+        return answer(Problem("database-unavailable", "The request was not carried out for sure."))
+    raise error
+
+
+def _sentence(request: Request, error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return f"{request.url.path} is not an address of this API."
+        case 405:
+            return f"{request.method} is not offered at {request.url.path}."
+        case _:
+            return f"{error.detail}."
+
+
+def _from_validation(error: RequestValidationError) -> Problem:
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        where = found[0]["loc"][-1]
+        return Problem("malformed-request", f"The body is not JSON from character {where} on.")
+    errors = [{"pointer": _pointer(one["loc"]), "detail": _what(one)} for one in found]
+    listed = "; ".join(f"{one['pointer']} {one['detail']}" for one in errors[:5])
+    return Problem("validation-failed", f"{listed}.", errors=errors)
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    """A JSON pointer into the body (RFC 6901); other places are named first, e.g. /header/…."""
+    parts = location[1:] if location and location[0] == "body" else location
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def _what(error: Mapping[str, Any]) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "is not a known field"
+        case "missing":
+            return "is required"
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "model_attributes_type" | "dict_type":
+            return "must be a JSON object"
+        case _:
+            message = str(error["msg"])
+            return message[:1].lower() + message[1:]

@@ -1,0 +1,124 @@
+"""What goes over HTTP: the submission that comes in, the documents that go out."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field
+from sqlalchemy import RowMapping
+
+from shared.lifecycle import Priority, Stage, TaskStatus
+from shared.roadmap import Roadmap, RoadmapRequest, Shape
+
+
+def _not_past(value: date) -> date:
+    """Somewhere on Earth it is still the day that it was in UTC twelve hours ago."""
+    if value < (datetime.now(UTC) - timedelta(hours=12)).date():
+        raise ValueError("lies in the past; send today's date or a later one")
+    return value
+
+
+class NewRoadmapRequest(RoadmapRequest):
+    """A request as it comes in. Once accepted, its start date may pass while it waits."""
+
+    start_date: Annotated[date, AfterValidator(_not_past)] | None = None
+
+
+class TaskSubmission(Shape):
+    """The body of ``POST /v1/tasks``."""
+
+    input: NewRoadmapRequest
+    priority: Literal["high", "normal", "low"] = "normal"
+
+    @property
+    def rank(self) -> Priority:
+        return Priority[self.priority.upper()]
+
+
+class Links(BaseModel):
+    self: str
+    events: str
+    roadmap: str | None
+
+
+class TaskResult(BaseModel):
+    roadmap_id: UUID
+    url: str
+
+
+class TaskFailure(BaseModel):
+    """Why a task failed. More members may appear, such as ``nearest`` goals."""
+
+    model_config = {"extra": "allow"}
+
+    code: str
+    detail: str
+    retryable: bool
+
+
+class TaskView(BaseModel):
+    """A task as clients see it. ``status`` is closed; ``stage`` may get new values."""
+
+    id: UUID
+    status: TaskStatus
+    stage: str
+    version: int = Field(description="Grows with every change; equals the last event's seq.")
+    priority: str
+    attempts: int
+    takeovers: int
+    input: dict[str, Any]
+    result: TaskResult | None
+    error: TaskFailure | None
+    created_at: datetime
+    dispatched_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: Links
+
+    @classmethod
+    def of(cls, row: RowMapping) -> TaskView:
+        """From a row of ``tasks`` beside its outbox message, if it still has one."""
+        task_id, roadmap_id = row["id"], row["roadmap_id"]
+        url = f"/v1/tasks/{task_id}"
+        roadmap_url = f"/v1/roadmaps/{roadmap_id}" if roadmap_id else None
+        rung = row["rung_at"] is not None and row["status"] == TaskStatus.QUEUED
+        return cls(
+            id=task_id,
+            status=row["status"],
+            # Only the outbox knows that a doorbell was rung; the task row is left in peace.
+            stage=Stage.DISPATCHED if rung else row["stage"],
+            version=row["version"],
+            priority=Priority(row["priority"]).name.lower(),
+            attempts=row["attempts"],
+            takeovers=row["takeovers"],
+            input=row["input"],
+            result=TaskResult(roadmap_id=roadmap_id, url=roadmap_url) if roadmap_url else None,
+            error=row["error"],
+            created_at=row["created_at"],
+            dispatched_at=row["rung_at"] or row["dispatched_at"],
+            started_at=row["started_at"],
+            finished_at=row["finished_at"],
+            links=Links(self=url, events=f"{url}/events", roadmap=roadmap_url),
+        )
+
+
+class EventView(BaseModel):
+    seq: int
+    type: str
+    data: dict[str, Any]
+    created_at: datetime
+
+
+class EventPage(BaseModel):
+    data: list[EventView]
+    has_more: bool
+
+
+class RoadmapView(Roadmap):
+    """A roadmap with its identity."""
+
+    id: UUID
+    task_id: UUID
+    created_at: datetime

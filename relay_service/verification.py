@@ -1,0 +1,103 @@
+"""Is there a task behind this message that still wants to run? Pure: facts in, verdict out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from uuid import UUID
+
+from relay_service.outbox import Claimed, TaskFact
+from shared.backoff import linear
+from shared.errors import WaymarkError
+from shared.lifecycle import TaskStatus
+from shared.messages import Doorbell
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """The task is committed and waits: ring for it."""
+
+    doorbell: Doorbell
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Nothing is left to ring for."""
+
+    message: Claimed
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """This should be impossible: keep it for a person."""
+
+    message: Claimed
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """No task yet: it may be a matter of milliseconds."""
+
+    message: Claimed
+
+
+Verdict = Deliver | Drop | Bury | LookAgain
+
+
+class OtherDeployment(WaymarkError):
+    """The verifying session reached another database: nothing here may be settled."""
+
+
+def verify(
+    message: Claimed, task: TaskFact | None, *, deployment_id: UUID, last_look: bool
+) -> Verdict:
+    """Judge one message by what a fresh session saw of its task (None: not found)."""
+    if task is None:
+        return Bury(message, "task_missing") if last_look else LookAgain(message)
+    if task.deployment_id != deployment_id:
+        raise OtherDeployment(
+            f"the database is deployment {task.deployment_id} now, this relay was started on "
+            f"{deployment_id}"
+        )
+    if TaskStatus(task.status).terminal:
+        return Drop(message, "ended")
+    if task.status == TaskStatus.RUNNING:
+        return Drop(message, "taken")
+    if message.dispatch_no < task.dispatch_no:
+        return Drop(message, "superseded")
+    return Deliver(Doorbell(message.task_id, message.dispatch_no, deployment_id, task.traceparent))
+
+
+class Doubts:
+    """Messages whose task was not found: how often looked, and when to look again.
+
+    They are left unclaimed in between, so that nobody waits for them with a lock in hand.
+    """
+
+    def __init__(self, tries: int, step: float) -> None:
+        self.tries = tries
+        self.step = step
+        self._looks: dict[UUID, int] = {}
+        self._next_look: dict[UUID, float] = {}
+
+    def resting(self) -> list[UUID]:
+        now = time.monotonic()
+        return [task_id for task_id, at in self._next_look.items() if at > now]
+
+    def is_last_look(self, task_id: UUID) -> bool:
+        return self._looks.get(task_id, 0) + 1 >= self.tries
+
+    def looked(self, again: Collection[UUID], settled: Collection[UUID]) -> None:
+        for task_id in again:
+            looks = self._looks[task_id] = self._looks.get(task_id, 0) + 1
+            self._next_look[task_id] = time.monotonic() + linear(looks, self.step)
+        for task_id in settled:
+            self._looks.pop(task_id, None)
+            self._next_look.pop(task_id, None)
+
+    def patience(self) -> float:
+        """Seconds until the next look; infinite without doubts."""
+        return min(self._next_look.values(), default=float("inf")) - time.monotonic()
