@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -80,24 +81,25 @@ class Doubts:
     def __init__(self, tries: int, step: float) -> None:
         self.tries = tries
         self.step = step
-        self._looks: dict[UUID, int] = {}
-        self._next_look: dict[UUID, float] = {}
+        self._doubts: dict[UUID, tuple[int, float]] = {}  # looks so far, when to look again
 
     def resting(self) -> list[UUID]:
+        """Messages that it is too early to look at; those another relay settled are let go."""
         now = time.monotonic()
-        return [task_id for task_id, at in self._next_look.items() if at > now]
+        self._doubts = {one: doubt for one, doubt in self._doubts.items() if doubt[1] > now - 60}
+        return [task_id for task_id, (_, again_at) in self._doubts.items() if again_at > now]
 
     def is_last_look(self, task_id: UUID) -> bool:
-        return self._looks.get(task_id, 0) + 1 >= self.tries
+        return self._doubts.get(task_id, (0, 0))[0] + 1 >= self.tries
 
     def looked(self, again: Collection[UUID], settled: Collection[UUID]) -> None:
         for task_id in again:
-            looks = self._looks[task_id] = self._looks.get(task_id, 0) + 1
-            self._next_look[task_id] = time.monotonic() + linear(looks, self.step)
+            looks = self._doubts.get(task_id, (0, 0))[0] + 1
+            self._doubts[task_id] = (looks, time.monotonic() + linear(looks, self.step))
         for task_id in settled:
-            self._looks.pop(task_id, None)
-            self._next_look.pop(task_id, None)
+            self._doubts.pop(task_id, None)
 
     def patience(self) -> float:
         """Seconds until the next look; infinite without doubts."""
-        return min(self._next_look.values(), default=float("inf")) - time.monotonic()
+        now = time.monotonic()
+        return min((at - now for _, at in self._doubts.values() if at > now), default=math.inf)
