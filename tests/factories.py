@@ -1,0 +1,133 @@
+"""The only builders of tasks and messages, and the only questions that tests ask of the tables."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, text
+from uuid_utils.compat import uuid7
+
+from api_service.schemas import NewRoadmapRequest, TaskSubmission
+from api_service.submission import NewTask, submit
+from shared.database import Database
+from shared.roadmap import (
+    Concept,
+    Fit,
+    GeneratedBy,
+    Level,
+    Module,
+    Roadmap,
+    RoadmapRequest,
+    Stage,
+)
+
+
+def new_task(goal: str = "Learn SQL", *, key: str | None = None, **body: Any) -> NewTask:
+    submission = TaskSubmission(input=NewRoadmapRequest(goal=goal), **body)
+    return NewTask.of(submission, tenant_id="default", key=key, traceparent=None)
+
+
+async def accept(database: Database, goal: str = "Learn SQL", **body: Any) -> UUID:
+    """A committed task with its outbox message, as the API makes them."""
+    task_id: UUID = (await submit(database, new_task(goal, **body))).task["id"]
+    return task_id
+
+
+async def orphan_message(database: Database) -> UUID:
+    """An outbox message without a task, which no code of ours can write."""
+    task_id = uuid7()
+    async with database.begin() as session:
+        await session.execute(
+            text("INSERT INTO outbox_messages (task_id) VALUES (:id)"), {"id": task_id}
+        )
+    return task_id
+
+
+async def row(database: Database, sql: str, **parameters: Any) -> RowMapping:
+    async with database.begin() as session:
+        return (await session.execute(text(sql), parameters)).mappings().one()
+
+
+async def rows(database: Database, sql: str, **parameters: Any) -> list[RowMapping]:
+    async with database.begin() as session:
+        return list((await session.execute(text(sql), parameters)).mappings())
+
+
+async def execute(database: Database, sql: str, **parameters: Any) -> None:
+    async with database.begin() as session:
+        await session.execute(text(sql), parameters)
+
+
+async def task(database: Database, task_id: UUID) -> RowMapping:
+    return await row(database, "SELECT * FROM tasks WHERE id = :id", id=task_id)
+
+
+async def event_types(database: Database, task_id: UUID) -> list[str]:
+    """The task's history; also holds that it has no gap."""
+    found = await rows(
+        database, "SELECT seq, type FROM task_events WHERE task_id = :id ORDER BY seq", id=task_id
+    )
+    assert [event["seq"] for event in found] == list(range(1, len(found) + 1))
+    return [event["type"] for event in found]
+
+
+def small_roadmap(request: RoadmapRequest, *, today: date) -> Roadmap:
+    """The smallest roadmap that is one."""
+    concept = Concept(
+        id="select",
+        name="SELECT",
+        description="Ask a table for rows.",
+        why="a goal of this plan",
+        difficulty=1,
+        hours=1,
+        week_from=1,
+        week_to=1,
+        outcomes=("write a query",),
+    )
+    module = Module(id="m-select", name="Queries", description="", hours=1, concepts=(concept,))
+    stage = Stage(
+        id="s-start",
+        name="Start",
+        description="",
+        outcome="",
+        hours=1,
+        week_from=1,
+        week_to=1,
+        modules=(module,),
+    )
+    fit = Fit(
+        hours_per_week=request.hours_per_week,
+        requested_weeks=request.weeks,
+        planned_hours=1,
+        planned_weeks=1,
+        feasible=True,
+    )
+    return Roadmap(
+        title=request.goal,
+        summary="",
+        goal=request.goal,
+        level=Level.BEGINNER,
+        start_date=today,
+        end_date=today,
+        total_hours=1,
+        weeks=1,
+        stages=(stage,),
+        fit=fit,
+        generated_by=GeneratedBy(name="test", version="1"),
+    )
+
+
+class ScriptedGenerator:
+    """Raises the given errors one after the other, then succeeds; counts its calls."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def generate(self, request: RoadmapRequest, *, today: date) -> Roadmap:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return small_roadmap(request, today=today)

@@ -1,0 +1,191 @@
+"""The sweeper: lost memory, unanswered doorbells, vanished workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from relay_service import outbox
+from relay_service.publisher import Publisher, connect
+from relay_service.relay import Relay
+from relay_service.sweeper import Sweeper
+from relay_service.wakeup import Wakeup
+from shared.database import Database
+from shared.errors import StartupError
+from shared.messages import DEPLOYMENT_KEY
+from shared.settings import Settings
+from tests.factories import accept, event_types, execute, row, rows, task
+from worker_service.leases import Leases
+
+QUEUE = "waymark:roadmaps"
+
+
+@pytest.fixture
+async def sweeper(
+    settings: Settings, database: Database, valkey: redis.Redis, deployment_id: UUID
+) -> AsyncIterator[Sweeper]:
+    client = connect(settings)
+    yield Sweeper(settings, database, client, Wakeup(database), deployment_id)
+    await client.aclose()
+
+
+@pytest.fixture
+async def relay(
+    settings: Settings, database: Database, sweeper: Sweeper, deployment_id: UUID
+) -> Relay:
+    publisher = Publisher(sweeper.client)
+    return Relay(settings, database, publisher, sweeper.wakeup, deployment_id)
+
+
+async def test_a_flushed_redis_gets_every_open_doorbell_again(
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
+) -> None:
+    await sweeper.check_memory()
+    for _ in range(20):
+        await accept(database)
+    await relay.run_once()
+    valkey.flushall()
+
+    await sweeper.check_memory()
+    assert await relay.run_once() == 20
+    assert valkey.llen(QUEUE) == 20
+
+
+async def test_a_memory_that_did_not_change_rings_nothing_again(
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
+) -> None:
+    await sweeper.check_memory()
+    await accept(database)
+    await relay.run_once()
+    await sweeper.check_memory()
+    assert await relay.run_once() == 0
+
+
+async def test_only_one_of_two_relays_rings_all_again(
+    sweeper: Sweeper,
+    relay: Relay,
+    settings: Settings,
+    database: Database,
+    valkey: redis.Redis,
+    deployment_id: UUID,
+) -> None:
+    other = Sweeper(settings, database, sweeper.client, Wakeup(database), deployment_id)
+    await sweeper.check_memory()
+    await other.check_memory()
+    await accept(database)
+    await relay.run_once()
+    valkey.flushall()
+
+    await sweeper.check_memory()
+    assert await relay.run_once() == 1
+    await other.check_memory()
+    assert await relay.run_once() == 0
+
+
+async def test_rearming_waits_for_a_relay_that_is_publishing(
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
+) -> None:
+    """Else a message settled a moment after the re-arm would be missed by it."""
+    await accept(database)
+    async with database.begin() as session:
+        claimed = await outbox.claim(session, 10, [])
+        with pytest.raises(Exception, match="lock timeout"):
+            await sweeper.check_memory()
+        await outbox.mark_dispatched(session, [claimed[0].task_id])
+    assert sweeper.known_incarnation is None
+    await sweeper.check_memory()
+    assert await relay.run_once() == 1
+
+
+async def test_a_redis_of_another_deployment_is_refused(
+    sweeper: Sweeper, valkey: redis.Redis
+) -> None:
+    stranger = str(uuid4())
+    valkey.set(DEPLOYMENT_KEY, stranger)
+    with pytest.raises(StartupError, match=stranger):
+        await sweeper.check_memory()
+
+
+async def test_a_redis_that_may_evict_is_refused(sweeper: Sweeper, valkey: redis.Redis) -> None:
+    valkey.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(StartupError, match="noeviction"):
+            await sweeper.check_memory()
+    finally:
+        valkey.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_a_doorbell_nobody_answers_rings_again_under_a_new_number(
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
+) -> None:
+    task_id = await accept(database)
+    await relay.run_once()
+    await sweeper.ring_again()
+    assert await relay.run_once() == 0, "it has had no time to be answered"
+
+    await execute(
+        database, "UPDATE outbox_messages SET dispatched_at = now() - interval '61 seconds'"
+    )
+    await sweeper.ring_again()
+    assert await relay.run_once() == 1
+    assert valkey.lindex(QUEUE, -1) == f"{task_id}:2".encode()
+
+
+async def test_each_repetition_waits_twice_as_long(sweeper: Sweeper, database: Database) -> None:
+    await accept(database)
+    await execute(
+        database,
+        "UPDATE outbox_messages SET dispatch_no = 3, dispatched_at = now() - interval '200 s'",
+    )
+    await sweeper.ring_again()
+    assert (await row(database, "SELECT dispatch_no FROM outbox_messages"))["dispatch_no"] == 3
+    await execute(
+        database, "UPDATE outbox_messages SET dispatched_at = now() - interval '250 seconds'"
+    )
+    await sweeper.ring_again()
+    assert (await row(database, "SELECT dispatch_no FROM outbox_messages"))["dispatch_no"] == 4
+
+
+async def lose_worker(database: Database, task_id: UUID) -> None:
+    leases = Leases(database, owner="vanished", seconds=60)
+    assert await leases.acquire(task_id, max_takeovers=99) is not None
+    await execute(database, "UPDATE tasks SET lease_expires_at = now() - interval '1 second'")
+
+
+async def test_a_vanished_workers_task_goes_back_uncharged(
+    sweeper: Sweeper, database: Database
+) -> None:
+    task_id = await accept(database)
+    await lose_worker(database, task_id)
+    await sweeper.return_expired_leases()
+
+    found = await task(database, task_id)
+    assert (found["status"], found["attempts"], found["takeovers"]) == ("queued", 0, 1)
+    message = await row(database, "SELECT * FROM outbox_messages")
+    assert (message["task_id"], message["dispatch_no"]) == (task_id, 2)
+    assert (await event_types(database, task_id))[-1] == "task.requeued"
+
+
+async def test_a_lease_that_still_runs_is_left_alone(sweeper: Sweeper, database: Database) -> None:
+    task_id = await accept(database)
+    await Leases(database, owner="alive", seconds=60).acquire(task_id, max_takeovers=3)
+    await sweeper.return_expired_leases()
+    assert (await task(database, task_id))["status"] == "running"
+
+
+async def test_a_task_that_loses_every_worker_ends_as_worker_lost(
+    sweeper: Sweeper, database: Database
+) -> None:
+    task_id = await accept(database)
+    for _ in range(sweeper.settings.max_takeovers + 1):
+        await lose_worker(database, task_id)
+        await sweeper.return_expired_leases()
+
+    found = await task(database, task_id)
+    assert (found["status"], found["error"]["code"]) == ("failed", "worker_lost")
+    assert (await row(database, "SELECT reason FROM dead_letters"))["reason"] == "worker_lost"
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    assert (await event_types(database, task_id))[-1] == "task.failed"
