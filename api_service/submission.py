@@ -20,6 +20,7 @@ from api_service.schemas import TaskSubmission
 from shared import logs, metrics
 from shared.backoff import exponential
 from shared.database import Database, retriable
+from shared.failpoints import failpoint
 from shared.lifecycle import Priority
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ async def submit(database: Database, new: NewTask) -> Submission:
             log.warning("submission_repeated", task_id=new.id, tries=tries, error=str(error))
             await asyncio.sleep(exponential(tries, 0.1, 1, random.random()))  # noqa: S311 - jitter
 
+    await failpoint("api.committed")
     replayed = row["id"] != new.id
     if replayed and row["request_hash"] != new.request_hash:
         raise Problem("idempotency-key-reused", f"The key was used for task {row['id']}.")
