@@ -67,7 +67,8 @@ class Sweeper:
             rearmed = await outbox.rearm_all(session, found)
         self.known_incarnation = found
         if rearmed is not None:
-            log.warning("redis_memory_is_new", incarnation=found, rearmed=rearmed)
+            say = log.warning if rearmed else log.info
+            say("redis_memory_is_new", incarnation=found, rearmed=rearmed)
             metrics.REARMED.labels("memory_lost").inc(rearmed)
 
     async def return_expired_leases(self) -> None:
