@@ -59,8 +59,11 @@ class Heartbeat:
             del self.holdings[lease.task_id]
 
     async def run(self) -> None:
+        """Beat at a fixed rhythm, however long a beat takes."""
+        next_beat = time.monotonic()
         while True:
-            await asyncio.sleep(self.interval)
+            next_beat += self.interval
+            await asyncio.sleep(next_beat - time.monotonic())
             if self.holdings:
                 await self.beat()
 
@@ -68,7 +71,8 @@ class Heartbeat:
         """Extend every lease; let go of those that others took, or that may lapse unheard."""
         holdings = list(self.holdings.values())
         try:
-            ours = await self.leases.extend([holding.lease for holding in holdings])
+            async with asyncio.timeout(self.interval / 2):
+                ours = await self.leases.extend([holding.lease for holding in holdings])
         except Exception as error:
             if not retriable(error):
                 raise
@@ -87,7 +91,8 @@ class Heartbeat:
             self._let_go(holding, "stopping")
 
     def _fence_ourselves(self, holdings: list[Holding]) -> None:
-        # By the monotonic clock, one heartbeat before the database could give the task away.
+        # By the monotonic clock. A beat may take half an interval to fail, so the last one that
+        # can still find this ends half an interval before the database gives the task away.
         limit = time.monotonic() - self.leases.seconds + self.interval
         for holding in holdings:
             if holding.extended_at < limit:

@@ -1,0 +1,31 @@
+"""What the command line returns: scripts rely on it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    TASK_FAILED = 3
+    NOT_FOUND = 5
+    TIMED_OUT = 6
+    UNREACHABLE = 7
+    CONFLICT = 8
+    INTERRUPTED = 130
+
+
+EXIT_CODES = {
+    ExitCode.OK: "done",
+    ExitCode.UNEXPECTED: "unexpected error, or a process cannot start",
+    ExitCode.USAGE: "wrong usage, or the API refuses the input",
+    ExitCode.TASK_FAILED: "the awaited task failed or was canceled",
+    ExitCode.NOT_FOUND: "no such task or roadmap",
+    ExitCode.TIMED_OUT: "waited long enough; the task goes on",
+    ExitCode.UNREACHABLE: "the server does not answer",
+    ExitCode.CONFLICT: "conflict, such as a reused idempotency key",
+    ExitCode.INTERRUPTED: "Ctrl-C; a task that was submitted goes on",
+}
+"""4 (credentials) and 9 (unhealthy) are kept free for what they mean elsewhere."""
