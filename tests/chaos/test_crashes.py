@@ -12,8 +12,8 @@ import redis
 
 from shared import logs
 from shared.database import Database
-from tests.conftest import Servers
 from tests.chaos.roles import Crew, crew_of
+from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
 from tests.factories import accept, event_types, row, rows, task
 from waymark.client import Client, Unreachable

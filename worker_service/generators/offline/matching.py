@@ -78,11 +78,15 @@ class Index:
 def match_goal(catalog: Catalog, text: str) -> Match:
     """The goals and single concepts that a request names; raises GoalNotCovered if it names none.
 
-    Negated parts ("without Docker") are cut out first and come back as ``unwanted``.
+    Negated parts ("without Docker") are cut out first and come back as ``unwanted``; a goal that
+    takes the unwanted for granted ("back end without Python") is no match.
     """
     wanted, unwanted = _split_unwanted(catalog, text)
     found = _match(_index(catalog), wanted)
-    if found is None:
+    refused = _stems(catalog, " ".join(unwanted))
+    if found is None or any(
+        isinstance(entry, Goal) and refused & _context(entry) for entry in found.entries
+    ):
         raise GoalNotCovered(text, nearest_goals(catalog, text))
     return Match(found.entries, found.ignored, unwanted)
 

@@ -176,8 +176,9 @@ def _close(catalog: Catalog, aim: Aim, borders: Borders) -> dict[str, Kind]:
     while waiting:
         one = waiting.pop()
         for edge in catalog.concepts[one].requires:
-            worthwhile = one in aim.core or catalog.concepts[edge.id].hours <= CHEAP
-            if (edge.hard or worthwhile) and edge.id not in every and edge.id not in borders:
+            if edge.id in every or edge.id in borders:
+                continue
+            if edge.hard or _worthwhile(catalog, aim, one, edge.id, borders):
                 every.add(edge.id)
                 waiting.append(edge.id)
     return {
@@ -185,6 +186,12 @@ def _close(catalog: Catalog, aim: Aim, borders: Borders) -> dict[str, Kind]:
         for one in catalog.concepts
         if one in every
     }
+
+
+def _worthwhile(catalog: Catalog, aim: Aim, one: str, soft: str, borders: Borders) -> bool:
+    """Whether a soft prerequisite helps enough, and nothing that it needs was left out."""
+    helpful = one in aim.core or catalog.concepts[soft].hours <= CHEAP
+    return helpful and borders.out.isdisjoint(catalog.ancestors(frozenset({soft})))
 
 
 def _hard(catalog: Catalog, targets: Iterable[str], borders: Borders) -> frozenset[str]:
@@ -228,19 +235,10 @@ def _fit(
     for one in reversed(dropped.copy()):
         fewer = [other for other in dropped if other not in catalog.ancestors(frozenset({one}))]
         fuller = without(fewer)
-        if sum(hours[other] for other in fuller) <= budget and _sound(catalog, fuller, borders):
+        if sum(hours[other] for other in fuller) <= budget:
             dropped, kept = fewer, fuller
     gone = [one for one in kinds if one not in kept]
     return kept, [_dropped(catalog, one, one in dropped, request) for one in gone]
-
-
-def _sound(catalog: Catalog, kinds: Mapping[str, Kind], borders: Borders) -> bool:
-    """Whether all that the chosen concepts need is chosen or known."""
-    return all(
-        need in kinds or need in borders.known
-        for one in kinds
-        for need in catalog.concepts[one].needs
-    )
 
 
 def _least_valuable(
