@@ -42,9 +42,9 @@ def main() -> int:
         timeout_graceful_shutdown=int(settings.drain),
     )
     # uvicorn raises the signal again once it has drained; an orderly stop is no accident, so here
-    # it meets nobody and we exit with 0, as the other roles do.
+    # we exit with 0, as the other roles do. One that comes before uvicorn listens counts as well.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: sys.exit(0))
     AnnouncingServer(config, settings).run(sockets=[listener])
     return 0
 

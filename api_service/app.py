@@ -37,9 +37,10 @@ def create_app(settings: Settings) -> FastAPI:
         # The framework's pages load scripts from another origin.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # its redirects believe the Host header
     )
     app.add_middleware(BodyLimit, max_bytes=settings.api_max_body)
-    app.include_router(routes.router)
+    app.include_router(routes.router, responses=problems.DOCUMENTED)
     app.include_router(health.router)
     problems.install(app)
     return app

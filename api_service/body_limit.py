@@ -19,8 +19,8 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if int(Headers(scope=scope).get("content-length", 0)) > self.max_bytes:
-            refusal = answer(Problem("body-too-large", self._sentence()))
+        if _declared(scope) > self.max_bytes:
+            refusal = answer(Problem("body-too-large", f"{self._sentence()}."))
             refusal.headers["Connection"] = "close"
             return await refusal(scope, receive, send)
         return await self.app(scope, self._counted(receive), send)
@@ -40,3 +40,11 @@ class BodyLimit:
 
     def _sentence(self) -> str:
         return f"The body may have {self.max_bytes} bytes"
+
+
+def _declared(scope: Scope) -> int:
+    """What the header says, where it says something; the body is counted all the same."""
+    try:
+        return int(Headers(scope=scope).get("content-length", 0))
+    except ValueError:
+        return 0

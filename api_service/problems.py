@@ -72,6 +72,33 @@ TYPES = {
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
 
+MEDIA_TYPE = "application/problem+json"
+SCHEMA = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "enum": list(TYPES)},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    range_of_statuses: {"description": "A problem", "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
+    for range_of_statuses in ("4XX", "5XX")
+}
+"""For the API's own description; without it the framework would describe its own errors."""
+
+
 class Problem(Exception):
     """Raise it anywhere below a route; the handler makes the answer."""
 
@@ -104,9 +131,7 @@ def answer(problem: Problem) -> Response:
     headers = dict(problem.headers or {})
     if kind.status == 503:
         headers.setdefault("Retry-After", "1")
-    return JSONResponse(
-        body, status_code=kind.status, headers=headers, media_type="application/problem+json"
-    )
+    return JSONResponse(body, status_code=kind.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:
@@ -124,7 +149,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         kind = request.headers.get("content-type", "")
-        if isinstance(error.body, bytes | str) and "json" not in kind:
+        if isinstance(error.body, bytes):  # the framework did not take it for JSON
             return answer(Problem("unsupported-media-type", f"Content-Type is {kind or 'absent'}."))
         return answer(_from_validation(error))
 
@@ -134,7 +159,10 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(_request: Request, _error: Exception) -> Response:
-        return answer(Problem("internal-error", "The error is logged."))
+        # The server closes a connection on which an exception got this far: say so, or the
+        # client's next request would be lost on it.
+        closing = {"Connection": "close"}
+        return answer(Problem("internal-error", "The error is logged.", headers=closing))
 
     @app.get("/problems/{slug}", include_in_schema=False)
     async def explain(slug: str) -> Response:
@@ -147,7 +175,9 @@ def install(app: FastAPI) -> None:
 async def _database(_request: Request, error: Exception) -> Response:
     if connection_lost(error) or retriable(error):
         log.warning("database_unavailable", error=str(error).splitlines()[0])
-        return answer(Problem("database-unavailable", "The request was not carried out for sure."))
+        return answer(
+            Problem("database-unavailable", "Whether the request was carried out is not known.")
+        )
     raise error
 
 
@@ -167,7 +197,7 @@ def _from_validation(error: RequestValidationError) -> Problem:
         where = found[0]["loc"][-1]
         return Problem("malformed-request", f"The body is not JSON from character {where} on.")
     errors = [{"pointer": _pointer(one["loc"]), "detail": _what(one)} for one in found]
-    listed = "; ".join(f"{one['pointer']} {one['detail']}" for one in errors[:5])
+    listed = "; ".join(f"{one['pointer'] or 'The body'} {one['detail']}" for one in errors[:5])
     return Problem("validation-failed", f"{listed}.", errors=errors)
 
 
@@ -187,6 +217,10 @@ def _what(error: Mapping[str, Any]) -> str:
             return str(error["ctx"]["error"])
         case "model_attributes_type" | "dict_type":
             return "must be a JSON object"
+        case "tuple_type":
+            return "must be a JSON array"
+        case "string_unicode":
+            return "must not contain half of a surrogate pair"
         case _:
             message = str(error["msg"])
             return message[:1].lower() + message[1:]

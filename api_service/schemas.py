@@ -10,20 +10,26 @@ from pydantic import AfterValidator, BaseModel, Field
 from sqlalchemy import RowMapping
 
 from shared.lifecycle import Priority, Stage, TaskStatus
-from shared.roadmap import Roadmap, RoadmapRequest, Shape
+from shared.roadmap import CalendarDate, Roadmap, RoadmapRequest, Shape
+
+FARTHEST_START = timedelta(days=5 * 365)
+"""A plan that starts in 9999 would end where no calendar reaches."""
 
 
-def _not_past(value: date) -> date:
+def _within_reach(value: date) -> date:
     """Somewhere on Earth it is still the day that it was in UTC twelve hours ago."""
-    if value < (datetime.now(UTC) - timedelta(hours=12)).date():
+    now = datetime.now(UTC)
+    if value < (now - timedelta(hours=12)).date():
         raise ValueError("lies in the past; send today's date or a later one")
+    if value > (now + FARTHEST_START).date():
+        raise ValueError("lies too far ahead; send a date within the next five years")
     return value
 
 
 class NewRoadmapRequest(RoadmapRequest):
     """A request as it comes in. Once accepted, its start date may pass while it waits."""
 
-    start_date: Annotated[date, AfterValidator(_not_past)] | None = None
+    start_date: Annotated[CalendarDate, AfterValidator(_within_reach)] | None = None
 
 
 class TaskSubmission(Shape):

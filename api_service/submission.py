@@ -19,7 +19,7 @@ from api_service.problems import Problem
 from api_service.schemas import TaskSubmission
 from shared import logs, metrics
 from shared.backoff import exponential
-from shared.database import Database, retriable
+from shared.database import TIMED_OUT, Database, retriable, sqlstate
 from shared.failpoints import failpoint
 from shared.lifecycle import Priority
 
@@ -79,7 +79,7 @@ async def submit(database: Database, new: NewTask) -> Submission:
                 row = await _insert_once(session, new) or await _first_under(session, new)
             break
         except Exception as error:
-            if tries == TRIES or not retriable(error):
+            if tries == TRIES or not retriable(error) or sqlstate(error) == TIMED_OUT:
                 raise
             log.warning("submission_repeated", task_id=new.id, tries=tries, error=str(error))
             await asyncio.sleep(exponential(tries, 0.1, 1, random.random()))  # noqa: S311 - jitter

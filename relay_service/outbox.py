@@ -169,7 +169,8 @@ REARM_UNANSWERED = text(
     """
     WITH unanswered AS (
         SELECT task_id FROM outbox_messages
-        WHERE dispatched_at < now() - CAST(:redeliver_after AS interval) * power(2, least(dispatch_no - 1, 6))
+        WHERE dispatched_at < now()
+            - CAST(:redeliver_after AS interval) * power(2, least(dispatch_no - 1, 6))
         ORDER BY dispatched_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -27,6 +27,12 @@ RECOVERABLE = ("08", "57P01", "57P02", "57P03", "53300", "25006")
 CONFLICTS = ("40001", "40P01", "55P03")
 """Serialization failure, deadlock, lock timeout: the transaction may be tried again as it is."""
 
+TIMED_OUT = "57014"
+"""The server took too long over a statement: loops come back, a waiting client is told."""
+
+GOODBYE = 2.0
+"""Seconds for closing all connections."""
+
 
 class Database:
     """An engine and its sessions. Create it inside the event loop that uses it."""
@@ -37,7 +43,7 @@ class Database:
         self.role = role
         self.engine = make_engine(settings, self.dsn, role)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """One transaction: committed when the block ends well, rolled back when it raises.
 
@@ -65,7 +71,10 @@ class Database:
         return await _connect_driver(self.settings, self.dsn, self.role)
 
     async def close(self) -> None:
-        await self.engine.dispose()
+        """Say goodbye to the server; one that does not answer must not hold up our end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE):
+                await self.engine.dispose()
 
 
 def make_engine(settings: Settings, dsn: str, role: str) -> AsyncEngine:
@@ -117,7 +126,7 @@ def connection_lost(error: BaseException) -> bool:
 
 def retriable(error: BaseException) -> bool:
     """Whether an idempotent unit of work may be run again from its start."""
-    return connection_lost(error) or sqlstate(error) in CONFLICTS
+    return connection_lost(error) or sqlstate(error) in (*CONFLICTS, TIMED_OUT)
 
 
 def sqlstate(error: BaseException) -> str:
@@ -128,7 +137,8 @@ def sqlstate(error: BaseException) -> str:
 
 def _closed_under_us(error: BaseException) -> bool:
     cause = error.orig.__cause__ if isinstance(error, DBAPIError) and error.orig else error
-    return isinstance(cause, asyncpg.InterfaceError | OSError)
+    unreadable_url = isinstance(cause, ValueError)  # asyncpg makes it an InterfaceError, too
+    return isinstance(cause, asyncpg.InterfaceError | OSError) and not unreadable_url
 
 
 # --- the first look at start ---
@@ -144,14 +154,14 @@ async def wait_for_database(database: Database, revision: str) -> UUID:
         try:
             async with database.begin() as session:
                 return await _deployment_id(session, revision)
+        except (ValueError, OverflowError) as error:  # so asyncpg says what it cannot read
+            raise StartupError(f"WAYMARK_DATABASE_URL is not usable: {error}.") from error
         except (DBAPIError, OSError, asyncpg.PostgresError) as error:
             reason = _reason(error)
-            if sqlstate(error) in ("28P01", "28000", "3D000"):
+            if not connection_lost(error):
                 raise StartupError(
                     f"PostgreSQL at {_place(database.dsn)} refused: {reason}"
                 ) from error
-            if not connection_lost(error):
-                raise
             if time.monotonic() > deadline:
                 raise StartupError(
                     f"PostgreSQL at {_place(database.dsn)} did not answer within "
@@ -178,9 +188,11 @@ async def _deployment_id(session: AsyncSession, revision: str) -> UUID:
 
 def _reason(error: BaseException) -> str:
     original = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return str(original.__cause__ or original).strip() or type(original).__name__
+    said = str(original.__cause__ or original).strip()
+    return said.partition("\n")[0] or type(original).__name__
 
 
 def _place(dsn: str) -> str:
+    """Without the password; there may be several hosts."""
     parts = urlsplit(dsn)
-    return f"{parts.hostname or 'a local socket'}:{parts.port or 5432}{parts.path}"
+    return f"{parts.netloc.rpartition('@')[2] or 'a local socket'}{parts.path}"

@@ -53,6 +53,8 @@ class Doorbell:
                 "deployment_id": str(deployment_id),
                 "traceparent": str() | None as traceparent,
                 **rest,
-            } if not rest:
-                return cls(UUID(task_id), dispatch_no, UUID(deployment_id), traceparent)
+            } if not rest and not isinstance(dispatch_no, bool):
+                doorbell = cls(UUID(task_id), dispatch_no, UUID(deployment_id), traceparent)
+                if doorbell.as_kwargs() == kwargs:  # UUID() also reads braces and urn:uuid:
+                    return doorbell
         raise ValueError(f"not a doorbell: {sorted(kwargs)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, start_http_server
 
+from shared.errors import StartupError
 from shared.settings import Settings
 
 ACCEPTED = Counter("waymark_tasks_accepted", "Submissions committed, replays not counted.")
@@ -19,5 +20,12 @@ ENDED = Counter("waymark_attempts_ended", "What became of started generations.",
 
 def serve_metrics(settings: Settings) -> None:
     """Offer ``/metrics`` on its own port; loopback unless told otherwise."""
-    if settings.metrics_port is not None:
+    if settings.metrics_port is None:
+        return
+    try:
         start_http_server(settings.metrics_port, addr=settings.metrics_host)
+    except OSError as error:
+        raise StartupError(
+            f"cannot serve metrics on {settings.metrics_host}:{settings.metrics_port} "
+            f"({error.strerror}): choose another port with WAYMARK_METRICS_PORT."
+        ) from error

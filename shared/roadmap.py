@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LANGUAGES = ("en",)
 
 
 class Shape(BaseModel):
-    """What every part shares: frozen, and an unknown field is an error, not a shrug."""
+    """What every part shares: frozen, and an unknown field is an error, not a shrug.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    NaN would pass every comparison of the invariants, and PostgreSQL's JSON cannot hold it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 # --- the request ---------------------------------------------------------------------------------
@@ -47,14 +51,50 @@ def _long_enough(value: str) -> str:
     return value
 
 
-Topic = Annotated[str, Field(max_length=100), AfterValidator(_plain_text)]
+def _not_empty(value: str) -> str:
+    if not value:
+        raise ValueError("is empty; name a topic or leave it out")
+    return value
+
+
+def _still_within(limit: int) -> AfterValidator:
+    """Normalising may lengthen, up to 18 times; what is stored must be valid when read again."""
+
+    def check(value: str) -> str:
+        if len(value) > limit:
+            raise ValueError(f"is too long written out in plain characters: at most {limit}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _written_as_date(value: object) -> object:
+    """Only YYYY-MM-DD: a number would be taken for seconds since 1970."""
+    if isinstance(value, date) or (isinstance(value, str) and ISO_DATE.fullmatch(value)):
+        return value
+    raise ValueError("must be a date written like 2030-01-31")
+
+
+ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+CalendarDate = Annotated[date, BeforeValidator(_written_as_date)]
+Topic = Annotated[
+    str,
+    Field(max_length=100),
+    AfterValidator(_plain_text),
+    AfterValidator(_not_empty),
+    _still_within(100),
+]
 
 
 class RoadmapRequest(Shape):
     """What the learner asks for: the ``input`` of a task."""
 
     goal: Annotated[
-        str, Field(max_length=300), AfterValidator(_plain_text), AfterValidator(_long_enough)
+        str,
+        Field(max_length=300),
+        AfterValidator(_plain_text),
+        AfterValidator(_long_enough),
+        _still_within(300),
     ] = Field(description="What to learn, in the learner's own words (3 to 300 characters).")
     level: Level = Field(default=Level.BEGINNER, description="Where the learner stands today.")
     hours_per_week: float = Field(
@@ -72,7 +112,7 @@ class RoadmapRequest(Shape):
         strict=True,
         description="How many weeks the plan may take; open if absent.",
     )
-    start_date: date | None = Field(
+    start_date: CalendarDate | None = Field(
         default=None, description="First day of the plan; the day of submission if absent."
     )
     known_topics: tuple[Topic, ...] = Field(

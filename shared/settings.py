@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.errors import StartupError
@@ -30,7 +38,9 @@ RedisUrl = Annotated[SecretStr, _url_with("redis", "rediss", "unix")]
 class Settings(BaseSettings):
     """One frozen object, read once in ``__main__`` and handed down. Times are in seconds."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", allow_inf_nan=False
+    )
 
     database_url: DatabaseUrl | None = Field(
         default=None, description="PostgreSQL, e.g. postgresql://user:password@host:5432/waymark."
@@ -109,6 +119,14 @@ class Settings(BaseSettings):
         default=20, gt=0, description="How long a stopping role may finish what it holds."
     )
 
+    @field_validator("heartbeat")
+    @classmethod
+    def _keeps_the_lease(cls, heartbeat: float, others: ValidationInfo) -> float:
+        lease = others.data.get("lease", math.inf)
+        if heartbeat > lease / 2:
+            raise ValueError(f"must be at most half of {PREFIX}LEASE ({lease:g} s), to keep it")
+        return heartbeat
+
     def require_database(self) -> str:
         """The database URL; a sentence that says what to set when there is none."""
         return _required(self.database_url, "DATABASE_URL", "postgresql://user:password@host/db")
@@ -159,4 +177,5 @@ def _read(variable: str, path: str) -> str:
 
 def _complaint(error: Any) -> str:
     variable = PREFIX + str(error["loc"][0]).upper()
-    return f"{variable} is not usable: {error['msg']}. `waymark config` lists all settings."
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{variable} is not usable: {reason}. `waymark config` lists all settings."

@@ -10,6 +10,8 @@ from uuid import UUID
 import pytest
 import redis
 from pydantic import SecretStr
+from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from relay_service import outbox
 from relay_service.publisher import BrokerUnavailable, Publisher, connect
@@ -238,3 +240,31 @@ async def test_a_doorbell_wakes_a_relay_that_would_sleep_for_long(
     wakeup.stop()
     await running
     await client.aclose()
+
+
+async def test_a_statement_that_takes_too_long_delays_the_relay_and_does_not_end_it(
+    settings: Settings, database: Database, valkey: redis.Redis, deployment_id: UUID
+) -> None:
+    hasty = Database(settings.model_copy(update={"database_command_timeout": 0.2}), "relay")
+    client = connect(settings)
+    wakeup = Wakeup(hasty)
+    relay = Relay(settings, hasty, Publisher(client), wakeup, deployment_id)
+    await accept(database)
+    async with database.begin() as session:
+        await session.execute(text("LOCK TABLE outbox_messages IN ACCESS EXCLUSIVE MODE"))
+        running = asyncio.create_task(relay.run())
+
+        async def waits() -> None:
+            assert any("statement timeout" in line.get("reason", "") for line in lines)
+
+        with capture_logs() as lines:
+            await eventually(waits)
+
+    async def published() -> None:
+        assert valkey.llen(QUEUE) == 1
+
+    await eventually(published)
+    wakeup.stop()
+    await running
+    await client.aclose()
+    await hasty.close()
