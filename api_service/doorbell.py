@@ -8,7 +8,7 @@ import contextlib
 import asyncpg
 import structlog
 
-from shared.database import Database
+from shared.database import Database, reason
 from shared.messages import OUTBOX_CHANNEL
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Doorbell:
             try:
                 await self._notify()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.info("doorbell_not_rung", error=str(error))
+                log.info("doorbell_not_rung", error=reason(error))
                 await self._hang_up()
             await asyncio.sleep(self.database.settings.doorbell_interval)
 

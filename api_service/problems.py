@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
-from shared.database import connection_lost, retriable
+from shared.database import connection_lost, reason, retriable
 
 log = structlog.get_logger()
 
@@ -174,7 +174,7 @@ def install(app: FastAPI) -> None:
 
 async def _database(_request: Request, error: Exception) -> Response:
     if connection_lost(error) or retriable(error):
-        log.warning("database_unavailable", error=str(error).splitlines()[0])
+        log.warning("database_unavailable", error=reason(error))
         return answer(
             Problem("database-unavailable", "Whether the request was carried out is not known.")
         )

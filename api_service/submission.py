@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import random
+import time
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from api_service.problems import Problem
 from api_service.schemas import TaskSubmission
 from shared import logs, metrics
 from shared.backoff import exponential
-from shared.database import TIMED_OUT, Database, retriable, sqlstate
+from shared.database import TIMED_OUT, Database, reason, retriable, sqlstate
 from shared.failpoints import failpoint
 from shared.lifecycle import Priority
 
@@ -73,25 +74,33 @@ async def submit(database: Database, new: NewTask) -> Submission:
     is then repeated: the unique index waits for its rival, so the second answer is definite.
     Raises Problem when the key was used for another request.
     """
+    deadline = time.monotonic() + database.settings.database_command_timeout
     for tries in range(1, TRIES + 1):
         try:
             async with database.begin() as session:
                 row = await _insert_once(session, new) or await _first_under(session, new)
+                await session.commit()
+                # At once, while the answer to COMMIT is fresh: the relay is quick.
+                _report(row, new)
             break
         except Exception as error:
-            if tries == TRIES or not retriable(error) or sqlstate(error) == TIMED_OUT:
+            late = tries == TRIES or time.monotonic() >= deadline
+            if late or not retriable(error) or sqlstate(error) == TIMED_OUT:
                 raise
-            log.warning("submission_repeated", task_id=new.id, tries=tries, error=str(error))
+            log.warning("submission_repeated", task_id=new.id, tries=tries, error=reason(error))
             await asyncio.sleep(exponential(tries, 0.1, 1, random.random()))  # noqa: S311 - jitter
 
     await failpoint("api.committed")
     replayed = row["id"] != new.id
     if replayed and row["request_hash"] != new.request_hash:
         raise Problem("idempotency-key-reused", f"The key was used for task {row['id']}.")
-    if not replayed:
+    return Submission(row, replayed)
+
+
+def _report(row: RowMapping, new: NewTask) -> None:
+    if row["id"] == new.id:
         metrics.ACCEPTED.inc()
         log.info(logs.TASK_COMMITTED, task_id=new.id, traceparent=new.traceparent)
-    return Submission(row, replayed)
 
 
 async def _insert_once(session: AsyncSession, new: NewTask) -> RowMapping | None:

@@ -15,7 +15,7 @@ from relay_service.relay import Relay
 from relay_service.sweeper import Sweeper
 from relay_service.wakeup import Wakeup
 from shared import failpoints
-from shared.database import Database, wait_for_database
+from shared.database import Database, reason, retriable, wait_for_database
 from shared.errors import WaymarkError
 from shared.logs import set_up_logs
 from shared.metrics import serve_metrics
@@ -50,7 +50,8 @@ async def _serve(settings: Settings) -> None:
         sweeper = Sweeper(settings, database, client, wakeup, deployment_id)
         await _trust_redis(sweeper, wakeup)
         relay = Relay(settings, database, Publisher(client), wakeup, deployment_id)
-        await _run(settings, deployment_id, relay, sweeper, wakeup)
+        if not wakeup.stopping:
+            await _run(settings, deployment_id, relay, sweeper, wakeup)
     finally:
         await client.aclose()
         await database.close()
@@ -61,8 +62,10 @@ async def _trust_redis(sweeper: Sweeper, wakeup: Wakeup) -> None:
     while not wakeup.stopping:
         try:
             await sweeper.check_memory()
-        except BrokerUnavailable as error:
-            log.warning("relay_waits", reason=str(error))
+        except Exception as error:
+            if not (isinstance(error, BrokerUnavailable) or retriable(error)):
+                raise
+            log.warning("relay_waits", reason=reason(error))
             await wakeup.pause(1)
         else:
             return

@@ -182,6 +182,8 @@ REARM_UNANSWERED = text(
 )
 
 # A vanished worker's start is taken back from the attempts and counted as a takeover instead.
+# A message may be left: an acquire that waited for this very statement takes the task, but could
+# not yet see the message that this one inserted. The next round turns it into the message it needs.
 RETURN_EXPIRED = text(
     """
     WITH expired AS (
@@ -211,7 +213,9 @@ RETURN_EXPIRED = text(
     ), message AS (
         INSERT INTO outbox_messages (task_id, tenant_id, dispatch_no, priority)
         SELECT id, tenant_id, dispatch_no, priority FROM ended WHERE another
-        ON CONFLICT (task_id) DO NOTHING
+        ON CONFLICT (task_id) DO UPDATE SET
+            dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
+            available_at = EXCLUDED.available_at, dispatched_at = NULL
     ), letter AS (
         INSERT INTO dead_letters (task_id, dispatch_no, source, reason)
         SELECT id, dispatch_no, 'sweeper', 'worker_lost' FROM ended WHERE NOT another

@@ -25,9 +25,9 @@ class Publisher:
         self._publish = client.register_script(PUBLISH)
 
     async def publish(self, doorbells: Sequence[Doorbell]) -> list[bool]:
-        """Hand over all doorbells or none. For each: True if new, False if Redis still holds it.
+        """Hand over all doorbells. For each: True if new, False if Redis still holds it.
 
-        Raises BrokerUnavailable; the messages may have arrived all the same, and may be sent
+        Raises BrokerUnavailable; then some may have arrived all the same, and all may be sent
         again, because an id that is still there is not added twice.
         """
         if not doorbells:
@@ -68,16 +68,18 @@ def encode(doorbell: Doorbell) -> bytes:
 
 
 # What Dramatiq's `enqueue` does (its brokers/redis/dispatch.lua), for many messages at once and
-# only where the id is not there yet. A script runs whole or not at all. That stock workers take
-# these messages is held by tests/contract/test_stock_worker.py.
+# only where the id is not there yet. Nothing runs in between; if a command fails half-way, the
+# repeat adds what is missing, because an id counts as held only once its body is written. That
+# stock workers take these messages is held by tests/contract/test_stock_worker.py.
 PUBLISH = """
 local added = {}
 for i = 1, #ARGV, 2 do
-    local new = redis.call('hsetnx', KEYS[2], ARGV[i], ARGV[i + 1])
-    if new == 1 then
+    local held = redis.call('hexists', KEYS[2], ARGV[i])
+    if held == 0 then
         redis.call('rpush', KEYS[1], ARGV[i])
+        redis.call('hset', KEYS[2], ARGV[i], ARGV[i + 1])
     end
-    added[#added + 1] = new
+    added[#added + 1] = 1 - held
 end
 return added
 """

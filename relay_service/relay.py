@@ -17,7 +17,7 @@ from relay_service.verification import Bury, Deliver, Doubts, Drop, LookAgain, V
 from relay_service.wakeup import Wakeup
 from shared import logs, metrics
 from shared.backoff import exponential
-from shared.database import Database, retriable
+from shared.database import Database, reason, retriable
 from shared.failpoints import failpoint
 from shared.messages import Doorbell
 from shared.settings import Settings
@@ -55,7 +55,7 @@ class Relay:
                     raise
                 failures += 1
                 pause = exponential(failures, 0.1, 5, random.random())  # noqa: S311 - jitter
-                log.warning("relay_waits", reason=str(error), failures=failures, pause=pause)
+                log.warning("relay_waits", reason=reason(error), failures=failures, pause=pause)
                 await self.wakeup.pause(pause)
                 continue
             if claimed < self.settings.relay_batch:

@@ -7,14 +7,15 @@ from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from relay_service import outbox
 from relay_service.publisher import BrokerUnavailable
 from relay_service.wakeup import Wakeup
 from shared import metrics
 from shared.broker import incarnation
-from shared.database import Database, retriable
+from shared.database import Database, reason, retriable
+from shared.errors import StartupError
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -49,7 +50,7 @@ class Sweeper:
                 except Exception as error:
                     if not (isinstance(error, BrokerUnavailable) or retriable(error)):
                         raise
-                    log.warning("sweep_waits", duty=duty.__name__, reason=str(error))
+                    log.warning("sweep_waits", duty=duty.__name__, reason=reason(error))
             await self.wakeup.pause(self.settings.sweep_interval)
 
     async def check_memory(self) -> None:
@@ -58,7 +59,11 @@ class Sweeper:
         Raises BrokerUnavailable; StartupError when Redis is not to be trusted at all.
         """
         try:
-            found = await incarnation(self.client.pipeline(transaction=False), self.deployment_id)
+            found = await incarnation(self.client.pipeline(transaction=True), self.deployment_id)
+        except AuthenticationError as error:
+            raise StartupError(
+                f"Redis refused WAYMARK_REDIS_URL's credentials: {error}."
+            ) from error
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
         if found == self.known_incarnation:

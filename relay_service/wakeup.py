@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from shared.backoff import exponential
-from shared.database import Database
+from shared.database import Database, reason
 from shared.messages import OUTBOX_CHANNEL
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Wakeup:
                 failures = 0
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 failures += 1
-                log.info("listen_failed", error=str(error), failures=failures)
+                log.info("listen_failed", error=reason(error), failures=failures)
                 await self.pause(exponential(failures, 0.2, 5, random.random()))  # noqa: S311 - jitter
 
     async def _listen_once(self) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 from sqlalchemy import event, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -22,8 +23,8 @@ from shared.errors import StartupError
 from shared.settings import Settings
 
 # SQLSTATEs after which the same statements may well succeed on a new connection: connection
-# trouble, server starting or stopping, too many clients, a demoted primary.
-RECOVERABLE = ("08", "57P01", "57P02", "57P03", "53300", "25006")
+# trouble, server starting or stopping, too many clients or too little disk, a demoted primary.
+RECOVERABLE = ("08", "57P01", "57P02", "57P03", "53", "25006")
 CONFLICTS = ("40001", "40P01", "55P03")
 """Serialization failure, deadlock, lock timeout: the transaction may be tried again as it is."""
 
@@ -57,12 +58,14 @@ class Database:
             await session.commit()
 
     async def _connect(self, session: AsyncSession) -> None:
+        deadline = time.monotonic() + self.settings.database_connect_timeout
         for tries in range(1, 4):
             try:
                 await session.connection()
                 return
             except (DBAPIError, OSError, asyncpg.PostgresError) as error:
-                if tries == 3 or not connection_lost(error):
+                late = time.monotonic() >= deadline
+                if late or tries == 3 or not connection_lost(error):
                     raise
                 await asyncio.sleep(exponential(tries, 0.05, 1, random.random()))  # noqa: S311 - jitter
 
@@ -125,14 +128,26 @@ def connection_lost(error: BaseException) -> bool:
 
 
 def retriable(error: BaseException) -> bool:
-    """Whether an idempotent unit of work may be run again from its start."""
-    return connection_lost(error) or sqlstate(error) in (*CONFLICTS, TIMED_OUT)
+    """Whether an idempotent unit of work may be run again from its start.
+
+    Beside trouble that passes: a migration changed what a prepared statement returns.
+    """
+    original = error.orig if isinstance(error, DBAPIError) else error
+    migrated = isinstance(original, AsyncAdapt_asyncpg_dbapi.InvalidCachedStatementError)
+    return connection_lost(error) or migrated or sqlstate(error) in (*CONFLICTS, TIMED_OUT)
 
 
 def sqlstate(error: BaseException) -> str:
     """PostgreSQL's five-character code, or an empty string for other errors."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return getattr(original, "sqlstate", None) or ""
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line that is never empty."""
+    original = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    said = str(original.__cause__ or original).strip()
+    return said.partition("\n")[0] or type(original).__name__
 
 
 def _closed_under_us(error: BaseException) -> bool:
@@ -157,15 +172,15 @@ async def wait_for_database(database: Database, revision: str) -> UUID:
         except (ValueError, OverflowError) as error:  # so asyncpg says what it cannot read
             raise StartupError(f"WAYMARK_DATABASE_URL is not usable: {error}.") from error
         except (DBAPIError, OSError, asyncpg.PostgresError) as error:
-            reason = _reason(error)
+            why = reason(error)
             if not connection_lost(error):
                 raise StartupError(
-                    f"PostgreSQL at {_place(database.dsn)} refused: {reason}"
+                    f"PostgreSQL at {_place(database.dsn)} refused: {why}"
                 ) from error
             if time.monotonic() > deadline:
                 raise StartupError(
                     f"PostgreSQL at {_place(database.dsn)} did not answer within "
-                    f"{database.settings.startup_timeout:g} s ({reason}). Is it running, and is "
+                    f"{database.settings.startup_timeout:g} s ({why}). Is it running, and is "
                     "WAYMARK_DATABASE_URL right?"
                 ) from error
         await asyncio.sleep(exponential(tries, 0.1, 1, random.random()))  # noqa: S311 - jitter
@@ -184,12 +199,6 @@ async def _deployment_id(session: AsyncSession, revision: str) -> UUID:
         )
     identity: UUID = (await session.execute(text("SELECT id FROM deployment"))).scalar_one()
     return identity
-
-
-def _reason(error: BaseException) -> str:
-    original = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    said = str(original.__cause__ or original).strip()
-    return said.partition("\n")[0] or type(original).__name__
 
 
 def _place(dsn: str) -> str:

@@ -52,7 +52,9 @@ class Settings(BaseSettings):
         default="info", description="Least severe log line that is written."
     )
     startup_timeout: float = Field(
-        default=15, gt=0, description="How long a role waits for its servers before it gives up."
+        default=15,
+        gt=0,
+        description="How long a starting role waits for PostgreSQL before it gives up.",
     )
     metrics_port: int | None = Field(
         default=None, ge=1, le=65535, description="Prometheus port of this process; off if unset."
@@ -66,14 +68,16 @@ class Settings(BaseSettings):
     )
 
     database_pool: int = Field(
-        default=4, ge=1, description="Connections per process; on few cores small beats large."
+        default=4,
+        ge=2,  # the relay verifies through a second session while its claim holds the first
+        description="Connections per process; on few cores small beats large.",
     )
-    database_connect_timeout: float = Field(default=5, gt=0, description="Opening a connection.")
-    database_command_timeout: float = Field(
-        default=10, gt=0, description="One statement, as the client and the server count it."
+    database_connect_timeout: float = Field(
+        default=5, gt=0, description="For opening a connection."
     )
-    database_lock_timeout: float = Field(default=3, gt=0, description="Waiting for a lock.")
-    redis_timeout: float = Field(default=2, gt=0, description="One round trip to Redis.")
+    database_command_timeout: float = Field(default=10, gt=0, description="For one statement.")
+    database_lock_timeout: float = Field(default=3, gt=0, description="For waiting for a lock.")
+    redis_timeout: float = Field(default=2, gt=0, description="For one round trip to Redis.")
 
     api_host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port of the API.")
@@ -109,6 +113,9 @@ class Settings(BaseSettings):
     lookup_jitter: float = Field(default=0.1, ge=0, description="Random part of that pause.")
     lease: float = Field(default=60, ge=1, description="How long a worker owns a task unheard.")
     heartbeat: float = Field(default=15, gt=0, description="Pause between two lease extensions.")
+    generation_timeout: float = Field(
+        default=900, gt=0, description="For one generation; a hung one counts as a failed attempt."
+    )
     max_attempts: int = Field(default=4, ge=1, description="Generations before a task fails.")
     max_takeovers: int = Field(
         default=3, ge=0, description="Vanished workers that are replaced before a task fails."

@@ -15,12 +15,14 @@ import redis.asyncio
 import structlog
 import uvloop
 from dramatiq import Worker
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, RedisError
 
 from shared import failpoints
 from shared.broker import incarnation
-from shared.database import Database, wait_for_database
-from shared.errors import WaymarkError
+from shared.database import Database, reason, wait_for_database
+from shared.errors import StartupError, WaymarkError
 from shared.logs import set_up_logs
 from shared.metrics import serve_metrics
 from shared.migrate import REVISION
@@ -68,14 +70,21 @@ async def _serve(settings: Settings) -> None:
 async def _trust_redis(settings: Settings, deployment_id: UUID, stop: asyncio.Event) -> None:
     """Take nothing from a Redis that is not known to be ours; until it answers, wait."""
     client = redis.asyncio.Redis.from_url(
-        settings.require_redis(), socket_timeout=settings.redis_timeout
+        settings.require_redis(),
+        socket_timeout=settings.redis_timeout,
+        socket_connect_timeout=settings.redis_timeout,
+        retry=Retry(NoBackoff(), 0),
     )
     async with client:
         while not stop.is_set():
             try:
-                await incarnation(client.pipeline(transaction=False), deployment_id)
+                await incarnation(client.pipeline(transaction=True), deployment_id)
+            except AuthenticationError as error:
+                raise StartupError(
+                    f"Redis refused WAYMARK_REDIS_URL's credentials: {error}."
+                ) from error
             except (RedisError, OSError) as error:
-                log.warning("worker_waits", reason=str(error))
+                log.warning("worker_waits", reason=reason(error))
                 await _at_most(1, stop)
             else:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -10,14 +11,15 @@ from typing import TypeVar
 from uuid import UUID
 
 import structlog
+from pydantic import ValidationError
 
 from shared import logs, metrics
 from shared.backoff import exponential, linear
-from shared.database import retriable
+from shared.database import reason, retriable
 from shared.errors import Permanent, TaskError, Transient
 from shared.failpoints import failpoint
 from shared.messages import Doorbell
-from shared.roadmap import Roadmap
+from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
 from worker_service.generators import RoadmapGenerator
 from worker_service.heartbeat import Heartbeat, LetGo
@@ -55,11 +57,12 @@ class Generation:
         try:
             async with self.heartbeat.held(lease):
                 roadmap = await self._generate(lease)
-                await self._complete(lease, roadmap)
         except LetGo as let_go:
             await self._leave(lease, let_go)
         except TaskError as error:
             await self._fail_or_retry(lease, error)
+        else:
+            await self._complete(lease, roadmap)
 
     # --- find and take ---
 
@@ -80,12 +83,16 @@ class Generation:
                 return None
             chance = random.random()  # noqa: S311 - jitter
             pause = linear(looks, settings.lookup_step, settings.lookup_jitter, chance)
-            log.warning("task_not_seen_yet", task_id=task_id, looks=looks, pause=pause)
+            log.warning("task_not_taken_yet", task_id=task_id, seen=bool(seen), looks=looks)
             await asyncio.sleep(pause)
+        if seen is None:
+            await self._record_missing(doorbell)
+        return None
+
+    async def _record_missing(self, doorbell: Doorbell) -> None:
         await self._persist(lambda: self.leases.bury(doorbell, "task_missing"))
         metrics.TASK_MISSING.inc()
-        log.error("task_missing", task_id=task_id, looks=settings.lookup_tries)
-        return None
+        log.error("task_missing", task_id=doorbell.task_id, looks=self.settings.lookup_tries)
 
     def _report_start(self, lease: Lease, doorbell: Doorbell) -> None:
         metrics.STARTED.labels("takeover" if lease.takeovers else "attempt").inc()
@@ -107,10 +114,21 @@ class Generation:
     async def _generate(self, lease: Lease) -> Roadmap:
         await failpoint("worker.generating")
         try:
-            return await self.generator.generate(lease.request, today=lease.accepted_on)
+            request = RoadmapRequest.model_validate_json(json.dumps(lease.input))
+        except ValidationError as error:
+            log.error("input_unreadable", task_id=lease.task_id, error=str(error))
+            raise Permanent(
+                "This release cannot read the task's input. Submit it again.",
+                code="input_unreadable",
+            ) from error
+        try:
+            async with asyncio.timeout(self.settings.generation_timeout) as limit:
+                return await self.generator.generate(request, today=lease.accepted_on)
         except TaskError:
             raise
         except Exception as error:
+            if limit.expired():
+                raise Transient("The generation took too long.", code="too_slow") from error
             # A fault of ours, or a library's: another attempt may do better, the text is logged.
             log.exception("generation_broke", task_id=lease.task_id)
             raise Transient("The generator broke; the error is logged.", code="internal") from error
@@ -136,7 +154,7 @@ class Generation:
                 log.warning("task_retrying", **about, delay=delay)
 
     async def _leave(self, lease: Lease, let_go: LetGo) -> None:
-        stopping = let_go.reason == "stopping"
+        stopping = let_go.cause == "stopping"
         won = stopping and await self._persist(lambda: self.leases.hand_over(lease))
         if self._still_ours(lease, won, "handed_over"):
             log.info("task_handed_over", task_id=lease.task_id)
@@ -162,5 +180,5 @@ class Generation:
                 tries += 1
                 if not retriable(error) or time.monotonic() > deadline:
                     raise
-                log.warning("database_waits", tries=tries, error=str(error))
+                log.warning("database_waits", tries=tries, error=reason(error))
                 await asyncio.sleep(exponential(tries, 0.1, 2, random.random()))  # noqa: S311 - jitter

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 import structlog
 
-from shared.database import retriable
+from shared.database import reason, retriable
 from shared.errors import WaymarkError
 from worker_service.leases import Lease, Leases
 
@@ -22,16 +21,16 @@ log = structlog.get_logger()
 class LetGo(WaymarkError):
     """The work was stopped from outside: its lease was ``lost``, or this worker is ``stopping``."""
 
-    def __init__(self, reason: Literal["lost", "stopping"]) -> None:
-        super().__init__(f"let go: {reason}")
-        self.reason = reason
+    def __init__(self, cause: Literal["lost", "stopping"]) -> None:
+        super().__init__(f"let go: {cause}")
+        self.cause = cause
 
 
 @dataclass(slots=True)
 class Holding:
     lease: Lease
     work: asyncio.Task[object]
-    extended_at: float = field(default_factory=time.monotonic)
+    fence: asyncio.Timeout
     let_go: LetGo | None = None
 
 
@@ -47,9 +46,15 @@ class Heartbeat:
         work = asyncio.current_task()
         if work is None:
             raise RuntimeError("a lease is held by a task")
-        holding = self.holdings[lease.task_id] = Holding(lease, work)
+        fence = asyncio.timeout_at(self._fenced_at(lease.taken_at))
+        holding = self.holdings[lease.task_id] = Holding(lease, work, fence)
         try:
-            yield
+            async with fence:
+                yield
+        except TimeoutError:
+            if not fence.expired():
+                raise
+            raise LetGo("lost") from None
         except asyncio.CancelledError:
             if holding.let_go is None:
                 raise
@@ -60,29 +65,29 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat at a fixed rhythm, however long a beat takes."""
-        next_beat = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        next_beat = clock()
         while True:
             next_beat += self.interval
-            await asyncio.sleep(next_beat - time.monotonic())
+            await asyncio.sleep(next_beat - clock())
             if self.holdings:
                 await self.beat()
 
     async def beat(self) -> None:
-        """Extend every lease; let go of those that others took, or that may lapse unheard."""
+        """Extend every lease in one statement; let go of those that others took."""
         holdings = list(self.holdings.values())
+        begun = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(self.interval / 2):
+            async with asyncio.timeout(self.interval):
                 ours = await self.leases.extend([holding.lease for holding in holdings])
         except Exception as error:
             if not retriable(error):
                 raise
-            log.warning("heartbeat_failed", leases=len(holdings), error=str(error))
-            self._fence_ourselves(holdings)
+            log.warning("heartbeat_failed", leases=len(holdings), error=reason(error))
             return
-        now = time.monotonic()
-        for holding in holdings:
+        for holding in filter(self._still_works, holdings):
             if holding.lease.task_id in ours:
-                holding.extended_at = now
+                holding.fence.reschedule(self._fenced_at(begun))
             else:
                 self._let_go(holding, "lost")
 
@@ -90,16 +95,16 @@ class Heartbeat:
         for holding in list(self.holdings.values()):
             self._let_go(holding, "stopping")
 
-    def _fence_ourselves(self, holdings: list[Holding]) -> None:
-        # By the monotonic clock. A beat may take half an interval to fail, so the last one that
-        # can still find this ends half an interval before the database gives the task away.
-        limit = time.monotonic() - self.leases.seconds + self.interval
-        for holding in holdings:
-            if holding.extended_at < limit:
-                self._let_go(holding, "lost")
+    def _fenced_at(self, extended_at: float) -> float:
+        """When we must stop unheard: by our own monotonic clock, before the lease can lapse."""
+        return extended_at + self.leases.seconds - self.interval / 2
 
-    def _let_go(self, holding: Holding, reason: Literal["lost", "stopping"]) -> None:
-        still_held = self.holdings.get(holding.lease.task_id) is holding
-        if still_held and holding.let_go is None:
-            holding.let_go = LetGo(reason)
+    def _let_go(self, holding: Holding, cause: Literal["lost", "stopping"]) -> None:
+        if self._still_works(holding):
+            holding.let_go = LetGo(cause)
             holding.work.cancel()
+
+    def _still_works(self, holding: Holding) -> bool:
+        """Not while it ends by itself, nor after: a beat takes its time."""
+        held = self.holdings.get(holding.lease.task_id) is holding
+        return held and holding.let_go is None and not holding.fence.expired()

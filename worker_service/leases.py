@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,7 +16,7 @@ from uuid_utils.compat import uuid7
 from shared.database import Database
 from shared.errors import TaskError
 from shared.messages import Doorbell
-from shared.roadmap import Roadmap, RoadmapRequest
+from shared.roadmap import Roadmap
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +27,21 @@ class Lease:
     token: int
     attempts: int
     takeovers: int
-    request: RoadmapRequest
+    input: dict[str, Any]
     accepted_on: date
+    taken_at: float
+    """By the event loop's clock, before PostgreSQL was asked: the lease cannot end earlier."""
 
     @classmethod
-    def of(cls, row: RowMapping) -> Lease:
+    def of(cls, row: RowMapping, taken_at: float) -> Lease:
         return cls(
             task_id=row["id"],
             token=row["lease_token"],
             attempts=row["attempts"],
             takeovers=row["takeovers"],
-            request=RoadmapRequest.model_validate_json(json.dumps(row["input"])),
+            input=row["input"],
             accepted_on=row["created_at"].date(),
+            taken_at=taken_at,
         )
 
 
@@ -66,12 +70,13 @@ class Leases:
             "lease": timedelta(seconds=self.seconds),
             "max_takeovers": max_takeovers,
         }
+        taken_at = asyncio.get_running_loop().time()
         async with self.database.begin() as session:
             row = (await session.execute(ACQUIRE, parameters)).mappings().one_or_none()
             if row is None:
                 await session.rollback()  # the message stays: it was not ours to answer
                 return None
-        return Lease.of(row)
+        return Lease.of(row, taken_at)
 
     async def sight(self, task_id: UUID) -> Sighting | None:
         async with self.database.begin() as session:
@@ -91,7 +96,10 @@ class Leases:
     async def complete(self, lease: Lease, roadmap: Roadmap) -> bool:
         """Roadmap, success and event, or nothing. False: the lease was no longer ours."""
         document = roadmap.model_dump_json()
-        return await self._won(COMPLETE, lease, roadmap_id=uuid7(), document=document)
+        if await self._won(COMPLETE, lease, roadmap_id=uuid7(), document=document):
+            return True
+        # The COMMIT of an earlier try may have worked and only its answer been lost.
+        return await self._won(COMPLETED_BEFORE, lease)
 
     async def requeue(self, lease: Lease, error: TaskError, delay: float) -> bool:
         """Another attempt after ``delay`` seconds, its outbox message in the same transaction."""
@@ -208,6 +216,9 @@ COMPLETE = text(
     """
 )
 
+COMPLETED_BEFORE = text("SELECT 1 FROM roadmaps WHERE task_id = :task_id AND lease_token = :token")
+
+# A message may be left from an acquire that raced with the sweeper; then it becomes this one.
 REQUEUE = text(
     """
     WITH returned AS (
@@ -220,6 +231,9 @@ REQUEUE = text(
     ), message AS (
         INSERT INTO outbox_messages (task_id, tenant_id, dispatch_no, priority, available_at)
         SELECT id, tenant_id, dispatch_no, priority, available_at FROM returned
+        ON CONFLICT (task_id) DO UPDATE SET
+            dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
+            available_at = EXCLUDED.available_at, dispatched_at = NULL
     )
     INSERT INTO task_events (task_id, seq, type, data)
     SELECT id, version, :event,

@@ -9,6 +9,7 @@ from datetime import date
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
 from shared import metrics
@@ -270,7 +271,7 @@ async def test_a_zombies_writes_are_refused_after_a_takeover(
     await execute(database, "UPDATE tasks SET lease_expires_at = now() - interval '1 second'")
     await bench.worker(ScriptedGenerator(), owner="heir").answer(bench.doorbell(task_id))
 
-    roadmap = small_roadmap(old.request, today=old.accepted_on)
+    roadmap = small_roadmap(RoadmapRequest(goal="Learn SQL"), today=old.accepted_on)
     assert await zombie.complete(old, roadmap) is False
     assert await zombie.fail(old, Transient("late")) is False
     assert await zombie.requeue(old, Transient("late"), 1) is False
@@ -279,6 +280,27 @@ async def test_a_zombies_writes_are_refused_after_a_takeover(
     found = await task(database, task_id)
     assert (found["status"], found["takeovers"], found["attempts"]) == ("succeeded", 1, 1)
     assert len(await rows(database, "SELECT 1 FROM roadmaps")) == 1
+
+
+async def test_a_generation_may_end_while_a_heartbeat_is_under_way(
+    bench: Bench, database: Database
+) -> None:
+    task_id = await accept(database)
+    leases = Leases(database, owner="one", seconds=60)
+    heartbeat = Heartbeat(leases, interval=10)
+    lease = await leases.acquire(task_id, max_takeovers=3)
+    assert lease is not None
+    async with database.begin() as session:
+        await session.execute(text("LOCK TABLE tasks IN EXCLUSIVE MODE"))
+        async with heartbeat.held(lease):
+            beating = asyncio.create_task(heartbeat.beat())
+
+            async def waits() -> None:
+                sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                assert await rows(database, sql)
+
+            await eventually(waits)
+    await beating
 
 
 async def test_a_worker_whose_lease_was_taken_stops_its_generation(
@@ -293,19 +315,66 @@ async def test_a_worker_whose_lease_was_taken_stops_its_generation(
 
 
 async def test_a_worker_that_cannot_reach_postgres_fences_itself_before_the_lease_lapses(
-    bench: Bench, database: Database, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, database: Database
 ) -> None:
     task_id = await accept(database)
     async with running(bench, task_id) as (generation, work):
-        holding = generation.heartbeat.holdings[task_id]
-        holding.extended_at -= generation.settings.lease
+        lease = generation.heartbeat.holdings[task_id].lease
+        await asyncio.wait_for(work, 2 * bench.settings.lease)  # nobody beats
+        clock = asyncio.get_running_loop().time()
+    assert clock < lease.taken_at + bench.settings.lease
+    assert (await task(database, task_id))["status"] == "running", "the sweeper decides, not we"
 
-        async def unreachable(_: object) -> set[UUID]:
-            raise ConnectionRefusedError
 
-        monkeypatch.setattr(generation.leases, "extend", unreachable)
-        await generation.heartbeat.beat()
-        await asyncio.wait_for(work, 10)
+async def test_a_completion_whose_commit_lost_its_answer_is_known_as_ours(
+    bench: Bench, database: Database
+) -> None:
+    task_id = await accept(database)
+    leases = Leases(database, owner="one", seconds=60)
+    lease = await leases.acquire(task_id, max_takeovers=3)
+    assert lease is not None
+    roadmap = small_roadmap(RoadmapRequest(goal="Learn SQL"), today=lease.accepted_on)
+    assert await leases.complete(lease, roadmap) is True
+    assert await leases.complete(lease, roadmap) is True
+    assert len(await rows(database, "SELECT 1 FROM roadmaps")) == 1
+
+
+async def test_an_input_that_this_release_cannot_read_fails_the_task_at_once(
+    bench: Bench, database: Database
+) -> None:
+    task_id = await accept(database)
+    await execute(database, """UPDATE tasks SET input = '{"goal": 5}'""")
+    await bench.worker(ScriptedGenerator()).answer(bench.doorbell(task_id))
+    found = await task(database, task_id)
+    assert (found["status"], found["error"]["code"]) == ("failed", "input_unreadable")
+
+
+async def test_a_generation_that_hangs_counts_as_a_failed_attempt(
+    bench: Bench, database: Database
+) -> None:
+    hasty = bench.settings.model_copy(update={"generation_timeout": 0.05})
+    task_id = await accept(database)
+    await (
+        Bench(hasty, database, bench.deployment_id)
+        .worker(Endless())
+        .answer(bench.doorbell(task_id))
+    )
+    found = await row(database, "SELECT data FROM task_events WHERE type = 'task.retrying'")
+    assert found["data"]["code"] == "too_slow"
+
+
+async def test_a_due_task_that_cannot_be_taken_is_never_called_missing(
+    bench: Bench, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task_id = await accept(database)
+    generation = bench.worker(ScriptedGenerator())
+
+    async def somebody_else_is_quicker(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(generation.leases, "acquire", somebody_else_is_quicker)
+    await generation.answer(bench.doorbell(task_id))
+    assert await rows(database, "SELECT 1 FROM dead_letters") == []
 
 
 async def test_a_stopping_worker_hands_its_task_over_uncharged(

@@ -18,7 +18,9 @@ from uuid import UUID, uuid4
 
 import httpx2
 import redis
+from sqlalchemy import text
 
+from relay_service.outbox import TRUST_LOCK
 from shared.database import Database
 from shared.messages import DEPLOYMENT_KEY
 from shared.migrate import REVISION
@@ -108,10 +110,10 @@ def test_without_a_redis_url_relay_and_worker_ask_for_it(servers: Servers, tmp_p
 
 
 def test_a_setting_that_is_not_usable_is_named(servers: Servers, tmp_path: Path) -> None:
-    environment = unused(servers, WAYMARK_DATABASE_POOL="0")
+    environment = unused(servers, WAYMARK_DATABASE_POOL="1")
     said = refusals(tmp_path, environment, ("worker",))["worker"]
     assert "WAYMARK_DATABASE_POOL is not usable" in said
-    assert "greater than or equal to 1" in said
+    assert "greater than or equal to 2" in said
 
 
 def test_a_database_url_that_cannot_be_read_is_named(servers: Servers, tmp_path: Path) -> None:
@@ -206,6 +208,17 @@ def test_a_redis_that_may_evict_is_refused(
         assert "Set `maxmemory-policy noeviction`" in line
 
 
+def test_a_wrong_redis_password_is_not_waited_for(
+    servers: Servers, valkey: redis.Redis, tmp_path: Path
+) -> None:
+    parts = urlsplit(servers.valkey.url)
+    wrong = parts._replace(netloc=f":wrong@{parts.hostname}:{parts.port}").geturl()
+    environment = unused(servers, WAYMARK_REDIS_URL=wrong)
+    for line in refusals(tmp_path, environment, ("relay", "worker")).values():
+        assert "refused WAYMARK_REDIS_URL's credentials" in line
+        assert "wrong" not in line.lower().replace("wrongpass", "")
+
+
 # --- what does not ---
 
 
@@ -265,3 +278,34 @@ async def test_ctrl_c_ends_a_role_with_zero_and_without_a_traceback(
         for role in roles:
             assert await asyncio.to_thread(role.process.wait, 30) == 0, role.said()
             assert "Traceback" not in role.said()
+
+
+async def test_a_role_stopped_while_it_waits_for_redis_never_says_that_it_is_ready(
+    servers: Servers, tmp_path: Path
+) -> None:
+    environment = unused(servers, WAYMARK_REDIS_URL=f"redis://{NOBODY}")
+    with ExitStack() as running:
+        roles = [Role.start(name, tmp_path, environment) for name in ("relay", "worker")]
+        for role in roles:
+            running.callback(role.kill)
+        for role in roles:
+            await role.logs(f"{role.name}_waits")
+            role.process.terminate()
+            assert await asyncio.to_thread(role.process.wait, 30) == 0, role.said()
+            assert f"{role.name}_ready" not in role.said()
+
+
+async def test_a_relay_that_finds_the_trust_lock_taken_waits_for_it(
+    servers: Servers, database: Database, valkey: redis.Redis, tmp_path: Path
+) -> None:
+    """A slow or frozen relay may share it for seconds."""
+    environment = unused(servers, WAYMARK_DATABASE_LOCK_TIMEOUT="0.1")
+    async with database.begin() as session:
+        lock = text("SELECT pg_advisory_xact_lock_shared(:lock)")
+        await session.execute(lock, {"lock": TRUST_LOCK})
+        relay = Role.start("relay", tmp_path, environment)
+        with ExitStack() as running:
+            running.callback(relay.kill)
+            await relay.logs("relay_waits")
+            await session.rollback()
+            await relay.logs("relay_ready")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -14,11 +15,12 @@ from relay_service.relay import Relay
 from relay_service.sweeper import Sweeper
 from relay_service.wakeup import Wakeup
 from shared.database import Database
-from shared.errors import StartupError
+from shared.errors import StartupError, Transient
 from shared.messages import DEPLOYMENT_KEY
 from shared.settings import Settings
+from tests.eventually import eventually
 from tests.factories import accept, event_types, execute, row, rows, task
-from worker_service.leases import Leases
+from worker_service.leases import Lease, Leases
 
 QUEUE = "waymark:roadmaps"
 
@@ -174,6 +176,56 @@ async def test_a_lease_that_still_runs_is_left_alone(sweeper: Sweeper, database:
     await Leases(database, owner="alive", seconds=60).acquire(task_id, max_takeovers=3)
     await sweeper.return_expired_leases()
     assert (await task(database, task_id))["status"] == "running"
+
+
+async def test_a_message_that_outlives_its_acquire_costs_nothing_later(
+    sweeper: Sweeper, relay: Relay, database: Database
+) -> None:
+    """An acquire that waits for the sweeper's statement cannot see the message it inserts."""
+    task_id = await accept(database)
+    leases = Leases(database, owner="one", seconds=60)
+
+    async def acquire_while_sweeping() -> Lease:
+        await execute(
+            database,
+            "UPDATE tasks SET lease_expires_at = now() - interval '1 s' WHERE id = :id",
+            id=task_id,
+        )
+        async with database.begin() as session:
+            await outbox.return_expired(session, 3, 500)
+            acquiring = asyncio.create_task(leases.acquire(task_id, 3))
+
+            async def waits() -> None:
+                sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                assert await rows(database, sql)
+
+            await eventually(waits)
+        lease = await acquiring
+        assert lease is not None
+        return lease
+
+    await leases.acquire(task_id, 3)
+    await acquire_while_sweeping()
+    left = await row(database, "SELECT dispatch_no FROM outbox_messages")
+    assert left["dispatch_no"] == 2, "this test needs the leftover"
+
+    # The worker vanishes before a relay dropped it: the sweep makes it the message it needs.
+    await execute(database, "UPDATE tasks SET lease_expires_at = now() - interval '1 s'")
+    await sweeper.return_expired_leases()
+    assert await relay.run_once() == 1
+    assert len(await rows(database, "SELECT 1 FROM outbox_messages")) == 1
+
+    # And a worker that retries over such a leftover does not stumble.
+    lease = await leases.acquire(task_id, 3)
+    assert lease is not None
+    await execute(
+        database,
+        "INSERT INTO outbox_messages (task_id, dispatch_no, dispatched_at) VALUES (:id, 9, now())",
+        id=task_id,
+    )
+    assert await leases.requeue(lease, Transient("busy"), 0) is True
+    message = await row(database, "SELECT dispatch_no, dispatched_at FROM outbox_messages")
+    assert dict(message) == {"dispatch_no": 10, "dispatched_at": None}
 
 
 async def test_a_task_that_loses_every_worker_ends_as_worker_lost(
