@@ -49,16 +49,3 @@ ALLOWED: dict[TaskStatus, frozenset[TaskStatus]] = {
     TaskStatus.CANCELED: frozenset(),
 }
 """What may follow what. The trigger ``tasks_lifecycle`` in the database holds the same table."""
-
-
-class EventType(StrEnum):
-    """The kinds of rows in a task's history."""
-
-    ACCEPTED = "task.accepted"
-    DISPATCHED = "task.dispatched"
-    STARTED = "task.started"
-    RETRYING = "task.retrying"
-    REQUEUED = "task.requeued"
-    SUCCEEDED = "task.succeeded"
-    FAILED = "task.failed"
-    CANCELED = "task.canceled"

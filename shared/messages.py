@@ -20,8 +20,6 @@ INCARNATION_KEY = f"{NAMESPACE}:incarnation"
 OUTBOX_CHANNEL = "waymark_outbox"
 """PostgreSQL channel on which the API tells the relay that something was committed."""
 
-MAX_BYTES = 512
-
 
 @dataclass(frozen=True, slots=True)
 class Doorbell:

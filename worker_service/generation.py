@@ -116,7 +116,8 @@ class Generation:
         try:
             request = RoadmapRequest.model_validate_json(json.dumps(lease.input))
         except ValidationError as error:
-            log.error("input_unreadable", task_id=lease.task_id, error=str(error))
+            broken = error.errors(include_input=False, include_url=False)
+            log.error("input_unreadable", task_id=lease.task_id, errors=broken)
             raise Permanent(
                 "This release cannot read the task's input. Submit it again.",
                 code="input_unreadable",

@@ -343,6 +343,49 @@ def test_root_goes_on_with_a_cluster_of_an_ordinary_user(fresh: Path) -> None:
     postgres.stop()
 
 
+STOPPED_WHILE_MIGRATING = """
+import asyncio, sys, time
+from pathlib import Path
+import asyncpg
+from shared.settings import load_settings
+from waymark.data_dir import DataDir
+from waymark.processes import pick_port
+from waymark.supervisor import Plan, Supervisor
+
+def migrate(url, enough):
+    print("migrating", flush=True)
+    enough.wait(60)
+    time.sleep(0.5)  # a stop of the servers would come through by now
+    connection = asyncio.run(asyncpg.connect(url))
+    connection.terminate()
+    print("still there", flush=True)
+
+async def supervise(data_dir):
+    plan = Plan(port=pick_port())
+    settings = load_settings()
+    supervisor = Supervisor(data_dir, settings, plan, migrate=migrate, announce=print)
+    return await supervisor.run()
+
+with DataDir(Path(sys.argv[1])) as data_dir:
+    sys.exit(asyncio.run(supervise(data_dir)))
+"""
+
+
+def test_servers_stay_until_a_migration_that_ctrl_c_interrupts_has_ended(fresh: Path) -> None:
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", STOPPED_WHILE_MIGRATING, str(fresh / "data")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert supervisor.stdout is not None
+    assert supervisor.stdout.readline() == "migrating\n"
+    supervisor.send_signal(signal.SIGINT)
+    out, err = supervisor.communicate(timeout=10)
+    assert (supervisor.returncode, out) == (130, "still there\n"), err
+
+
 def test_a_lost_password_is_told_instead_of_being_replaced(
     postgres: PostgresServer, folder: Path
 ) -> None:

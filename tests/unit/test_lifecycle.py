@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.lifecycle import ALLOWED, EventType, Priority, TaskStatus
+from shared.lifecycle import ALLOWED, Priority, TaskStatus
 
 ENDS = {TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.CANCELED}
 
@@ -53,7 +53,3 @@ def test_every_state_can_be_reached_and_every_open_one_can_end() -> None:
 
 def test_high_priority_sorts_before_normal_before_low() -> None:
     assert sorted(Priority) == [Priority.HIGH, Priority.NORMAL, Priority.LOW]
-
-
-def test_each_end_has_its_event() -> None:
-    assert {f"task.{end}" for end in ENDS} <= set(EventType)
