@@ -174,12 +174,10 @@ async def wait_for_database(database: Database, revision: str) -> UUID:
         except (DBAPIError, OSError, asyncpg.PostgresError) as error:
             why = reason(error)
             if not connection_lost(error):
-                raise StartupError(
-                    f"PostgreSQL at {_place(database.dsn)} refused: {why}"
-                ) from error
+                raise StartupError(f"PostgreSQL at {place(database.dsn)} refused: {why}") from error
             if time.monotonic() > deadline:
                 raise StartupError(
-                    f"PostgreSQL at {_place(database.dsn)} did not answer within "
+                    f"PostgreSQL at {place(database.dsn)} did not answer within "
                     f"{database.settings.startup_timeout:g} s ({why}). Is it running, and is "
                     "WAYMARK_DATABASE_URL right?"
                 ) from error
@@ -201,7 +199,7 @@ async def _deployment_id(session: AsyncSession, revision: str) -> UUID:
     return identity
 
 
-def _place(dsn: str) -> str:
+def place(dsn: str) -> str:
     """Without the password; there may be several hosts."""
     parts = urlsplit(dsn)
     return f"{parts.netloc.rpartition('@')[2] or 'a local socket'}{parts.path}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -11,32 +12,45 @@ from shared.errors import WaymarkError
 from waymark.commands.config import config
 from waymark.commands.db import db
 from waymark.commands.demo import demo
+from waymark.commands.plain import Command, group, help_without_command
 from waymark.commands.tasks import tasks
 from waymark.commands.up import up
 from waymark.complaints import Complaint, complain
 from waymark.exit_codes import EXIT_CODES, ExitCode
+from waymark.program import program
 
-EPILOG = "Exit codes: " + " · ".join(f"{code} {what}" for code, what in EXIT_CODES.items()) + "."
-
-app = typer.Typer(
-    name="waymark",
-    help="Learning roadmaps over HTTP. An accepted task is never lost.",
-    epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    add_completion=False,
+# \b keeps click from filling the lines into a paragraph.
+EPILOG = "\b\nExit codes:\n" + "\n".join(
+    f"  {code:>3}  {what}" for code, what in EXIT_CODES.items()
 )
-app.command()(up)
-app.command()(demo)
+
+app = group("Learning roadmaps over HTTP. An accepted task is never lost.", epilog=EPILOG)
+app.command(cls=Command)(up)
+app.command(cls=Command)(demo)
 app.add_typer(tasks, name="tasks")
 app.add_typer(db, name="db")
-app.command()(config)
+app.command(cls=Command)(config)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"waymark {version('waymark')}")
+        raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
-def _without_command(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+def _options(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    help_without_command(context)
 
 
 def main() -> None:
@@ -46,9 +60,11 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        app(prog_name="waymark")
+        code = app(prog_name=program(), standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else ExitCode.OK
+    except typer.TyperException as error:
+        return complain(_wrong_usage(error))
     except Complaint as complaint:
         return complain(complaint)
     except WaymarkError as error:
@@ -57,17 +73,29 @@ def _run() -> int:
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place where it can become a sentence
         return _surprise(error)
-    return ExitCode.OK
+    return code if isinstance(code, int) else ExitCode.OK
+
+
+def _wrong_usage(error: typer.TyperException) -> Complaint:
+    sentence = error.format_message().replace(": Value error, ", ": ")
+    context: typer.Context | None = getattr(error, "ctx", None)
+    command = context.command_path if context else program()
+    return Complaint(
+        f"{sentence[:1].lower()}{sentence[1:].rstrip('.')}.",
+        hint=f"`{command} --help` shows how to use it.",
+        code=ExitCode.USAGE,
+    )
 
 
 def _surprise(error: Exception) -> int:
     if os.environ.get("WAYMARK_LOG_LEVEL") == "debug":
         raise error
-    sys.stderr.write(
-        f"waymark: unexpected {type(error).__name__}: {error}\n"
-        "hint: WAYMARK_LOG_LEVEL=debug shows where it comes from.\n"
+    return complain(
+        Complaint(
+            f"unexpected {type(error).__name__}: {error}",
+            hint="WAYMARK_LOG_LEVEL=debug shows where it comes from.",
+        )
     )
-    return ExitCode.UNEXPECTED
 
 
 if __name__ == "__main__":

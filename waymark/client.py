@@ -19,6 +19,14 @@ Document = dict[str, Any]
 TRIES = 5
 ENDED = ("succeeded", "failed", "canceled")
 POLL_FIRST, POLL_LAST = 0.1, 1.0
+ANSWER_LOST = (
+    httpx2.ReadError,
+    httpx2.ReadTimeout,
+    httpx2.RemoteProtocolError,
+    httpx2.WriteError,
+    httpx2.WriteTimeout,
+)
+"""Errors on an open connection: the server may have got the request. Others come before that."""
 SILENCE = 30.0
 """While a task is awaited, the API may restart: only a silence this long is an error."""
 
@@ -39,9 +47,11 @@ class ApiError(Exception):
 class Unreachable(Exception):
     """Nobody answers there."""
 
-    def __init__(self, url: str, reason: str = "") -> None:
+    def __init__(self, url: str, reason: str = "", *, heard: bool = False) -> None:
         super().__init__(f"{url} does not answer" + (f" ({reason})" if reason else "") + ".")
         self.url = url
+        self.heard = heard
+        """Whether the request may have got through, and only the answer is missing."""
 
 
 class NotFinished(Exception):
@@ -113,15 +123,20 @@ class Client:
             seen(task)
         return task
 
-    def watch(self, task_id: str, *, timeout: float | None = None) -> Iterator[Document]:
-        """The events of a task as they come, until it has ended."""
+    def watch(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,
+        seen: Callable[[Document], None] = lambda _task: None,
+    ) -> Iterator[Document]:
+        """The events of a task as they come, until it has ended; ``seen`` as in ``wait``."""
         last = 0
         for task in self._looks(task_id, timeout):
-            if task["version"] == last:
-                continue
-            for event in self.events(task_id, after=last):
+            for event in self.events(task_id, after=last) if task["version"] != last else ():
                 last = event["seq"]
                 yield event
+            seen(task)
 
     def _looks(self, task_id: str, timeout: float | None) -> Iterator[Document]:
         """The task again and again, slower with time; ends with the look that finds it ended."""
@@ -147,16 +162,19 @@ class Client:
 
     def _call(self, method: str, path: str, **how: Any) -> Document:
         """Any: httpx2's own keyword arguments."""
+        heard = False
         for tries in range(1, TRIES + 1):
             try:
                 response = self._http.request(method, path, **how)
             except (httpx2.TransportError, httpx2.InvalidURL) as error:
+                heard = heard or isinstance(error, ANSWER_LOST)
                 if tries == TRIES or not isinstance(
                     error,
                     httpx2.NetworkError | httpx2.TimeoutException | httpx2.RemoteProtocolError,
                 ):
-                    raise Unreachable(self.url, str(error)) from error
+                    raise Unreachable(self.url, str(error), heard=heard) from error
             else:
+                heard = True
                 if response.status_code not in (502, 503, 504) or tries == TRIES:
                     return _document(response)
             time.sleep(exponential(tries, 0.1, 2, random.random()))  # noqa: S311 - jitter

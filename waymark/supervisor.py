@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from threading import Event
 
 import structlog
 
@@ -54,7 +55,7 @@ class Supervisor:
         settings: Settings,
         plan: Plan,
         *,
-        migrate: Callable[[str], None],
+        migrate: Callable[[str, Event], None],
         announce: Callable[[str], None],
         command: Callable[[str], Sequence[str]] | None = None,
     ) -> None:
@@ -68,6 +69,8 @@ class Supervisor:
         self._servers: list[Kept] = []
         self._roles: list[Kept] = []
         self._signals: list[signal.Signals] = []
+        self._migrating: asyncio.Future[None] | None = None
+        self._enough = Event()
         self._asked_to_stop = asyncio.Event()
         self._announced = False
 
@@ -133,7 +136,7 @@ class Supervisor:
 
     async def _work(self) -> None:
         urls = await self._start_servers()
-        await asyncio.to_thread(self._migrate, urls["WAYMARK_DATABASE_URL"])
+        await self._bring_up_to_date(urls["WAYMARK_DATABASE_URL"])
         self._roles = self._make_roles(urls)
         await _together([role.start() for role in self._roles])
         self._announced = True
@@ -156,6 +159,12 @@ class Supervisor:
             ),
             "WAYMARK_REDIS_URL": valkey.url if redis_url is None else redis_url.get_secret_value(),
         }
+
+    async def _bring_up_to_date(self, database_url: str) -> None:
+        """The thread goes on when we are canceled; the drain then waits for it."""
+        work = asyncio.to_thread(self._migrate, database_url, self._enough)
+        self._migrating = asyncio.ensure_future(work)
+        await asyncio.shield(self._migrating)
 
     def _keep_server(self, role: str, server: PostgresServer | ValkeyServer) -> KeptServer:
         return KeptServer(role, self._news, self._write_stack, server=server)
@@ -210,6 +219,10 @@ class Supervisor:
         return [*self._roles, *self._servers]
 
     async def _drain(self) -> None:
+        self._enough.set()
+        if self._migrating is not None:  # first: without servers it would only wait for them
+            await asyncio.wait({self._migrating})
+            self._migrating.exception()  # asked for, so that nobody reports it as forgotten
         for role in (*ROLES, "valkey", "postgres"):
             await asyncio.gather(*(kept.stop() for kept in self._all() if kept.role == role))
         self._data_dir.remove_stack()

@@ -133,6 +133,7 @@ class KeptRole(Kept):
         self._patience = patience
         self._drain = drain
         self._process: subprocess.Popen[bytes] | None = None
+        self._ear: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -140,11 +141,13 @@ class KeptRole(Kept):
         return process.pid if process is not None and process.poll() is None else None
 
     async def launch(self) -> str | None:
-        told, tell = os.pipe()
+        self._hang_up()
+        self._ear, tell = os.pipe()
         try:
             process = self._spawn(tell)
             async with asyncio.timeout(self._patience):
-                if await self._says_ready(process, told):
+                if await self._says_ready(process, self._ear):
+                    self._hang_up()
                     return None
                 await self._news.wait_until(lambda: process.poll() is not None)
             return f"it ended with exit code {process.returncode}"
@@ -154,8 +157,12 @@ class KeptRole(Kept):
             return f"it said nothing for {self._patience:g} s"
         except OSError as error:
             return f"the system could not start it ({error})"
-        finally:
-            os.close(told)
+
+    def _hang_up(self) -> None:
+        """Once it has spoken or ended: one that is stopped as it starts may still speak."""
+        if self._ear is not None:
+            os.close(self._ear)
+            self._ear = None
 
     def _spawn(self, ready_fd: int) -> subprocess.Popen[bytes]:
         try:
@@ -199,6 +206,7 @@ class KeptRole(Kept):
             log.warning("process_killed", role=self.role, child=process.pid, waited=self._drain)
             process.kill()
             await self._news.wait_until(lambda: process.poll() is not None)
+        self._hang_up()
 
     def kill(self) -> None:
         if self._process is not None:
@@ -231,7 +239,7 @@ class KeptServer(Kept):
     async def launch(self) -> str | None:
         self._starting = asyncio.ensure_future(asyncio.to_thread(self._server.start))
         try:
-            # The thread goes on when we are cancelled; stop() then waits for it.
+            # The thread goes on when we are canceled; stop() then waits for it.
             await asyncio.shield(self._starting)
         except StartupError as error:
             return str(error)

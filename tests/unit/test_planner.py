@@ -382,7 +382,7 @@ def test_nothing_is_left_out_that_would_still_fit() -> None:
         room, planned = weeks * 8 - tight.total_hours, set(ids(tight))
         for one in tight.fit.dropped:
             concept = CATALOG.concepts[one.concept_id]
-            if {edge.id for edge in concept.requires} <= planned and "to fit" in one.reason:
+            if {edge.id for edge in concept.requires} <= planned and "to fit" in one.reason.lower():
                 assert scaled_hours(concept.hours, Level.BEGINNER) > room, (weeks, one)
 
 
@@ -394,6 +394,17 @@ def test_an_impossible_schedule_keeps_the_core_and_suggests_a_pace_that_works() 
     pace = float(suggestion.split("needs ")[1].split(" hours")[0])
     assert f"{hurried.weeks} weeks at 5 hours a week" in suggestion
     assert make_plan(hours_per_week=pace, weeks=10).fit.feasible
+
+
+def test_one_hour_and_one_week_are_told_in_the_singular() -> None:
+    roadmap = make_plan("git", hours_per_week=1, weeks=1)
+    assert "1 week at 1 hour a week" in roadmap.fit.dropped[0].reason
+    assert f"{roadmap.weeks} weeks at 1 hour a week" in (roadmap.fit.suggestion or "")
+
+
+def test_the_summary_leaves_hours_and_weeks_to_their_own_fields() -> None:
+    roadmap = make_plan("git", hours_per_week=3)
+    assert roadmap.summary == CATALOG.goals["git"].blurb
 
 
 def test_an_excluded_prerequisite_of_the_core_stays_with_a_warning() -> None:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import psutil
 import pytest
 
-from tests.eventually import eventually_sync
+from tests.eventually import eventually, eventually_sync
 from waymark.processes import LOCALHOST, pick_port, port_is_free
 from waymark.upkeep import KeptRole, News
 
@@ -36,12 +36,18 @@ from waymark.supervisor import Plan, Supervisor
 
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 
+def migrate(url, enough):
+    if (folder / "migration-is-slow").exists():
+        (folder / "diary").write_text("migration began 0\\n")
+        enough.wait(60)
+    print("migrated", url, flush=True)
+
 async def supervise(data_dir):
     supervisor = Supervisor(
         data_dir,
         load_settings(),
         Plan(port=port, worker=2),
-        migrate=lambda url: print("migrated", url, flush=True),
+        migrate=migrate,
         announce=lambda url: print("ready", url, flush=True),
         command=lambda role: [sys.executable, "-S", str(folder / "role.py"), role],
     )
@@ -80,6 +86,23 @@ if (folder / f"{role}-is-weak").exists():
     sys.exit(4)
 while True:
     signal.pause()
+"""
+
+
+SLOW_ROLE = """
+import os, signal, sys
+from pathlib import Path
+
+diary = Path(__file__).with_name("diary")
+
+def tell(*_):
+    os.write(int(os.environ["WAYMARK_READY_FD"]), b"ready")
+    diary.write_text("began told")
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, tell)
+diary.write_text("began")
+signal.pause()
 """
 
 
@@ -208,6 +231,41 @@ def test_a_signal_during_the_start_is_obeyed(stack: Stack) -> None:
     stack.send(signal.SIGTERM)
     assert stack.ends_with() in (0, 1)  # 1 if the third try of the relay was faster
     assert not stack.stack_file.exists()
+
+
+def test_a_signal_during_the_migration_ends_it_and_is_obeyed_at_once(stack: Stack) -> None:
+    (stack.folder / "migration-is-slow").touch()
+    stack.start()
+    eventually_sync(lambda: _has_begun(stack, "migration"))
+    stack.send(signal.SIGINT)
+    assert stack.running.wait(5) == 130
+    assert _begun(stack, "api") == []
+
+
+def test_a_role_stopped_as_it_starts_finds_somebody_to_tell_that_it_is_ready(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "role.py").write_text(SLOW_ROLE)
+    (tmp_path / "diary").touch()
+
+    async def begun() -> None:
+        assert (tmp_path / "diary").read_text() == "began"
+
+    async def stop_during_the_start() -> None:
+        news = News()
+        news.listen()
+        argv = [sys.executable, "-S", str(tmp_path / "role.py")]
+        role = KeptRole(
+            *("worker", news, lambda: None), argv=argv, environment=os.environ, patience=20, drain=5
+        )
+        starting = asyncio.create_task(role.launch())
+        await eventually(begun)
+        starting.cancel()
+        await asyncio.wait({starting})
+        await role.stop()
+
+    asyncio.run(stop_during_the_start())
+    assert (tmp_path / "diary").read_text() == "began told"
 
 
 def test_a_second_signal_kills_at_once(stack: Stack) -> None:
@@ -348,6 +406,10 @@ def test_ports_of_servers_lie_outside_of_the_ephemeral_range() -> None:
 
 def _begun(stack: Stack, role: str) -> list[float]:
     return [at for name, at in stack.diary("began") if name == role]
+
+
+def _has_begun(stack: Stack, role: str) -> None:
+    assert _begun(stack, role)
 
 
 def _logged(stack: Stack, event: str) -> None:

@@ -6,36 +6,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from waymark.client import ApiError, Client, NotFinished, Unreachable
+from waymark.commands.options import DEFAULT_URL, URL_VARIABLE, Place
 from waymark.complaints import Complaint
 from waymark.exit_codes import ExitCode
 
 
 @contextmanager
-def talk_to(url: str) -> Iterator[Client]:
+def talk_to(url: str, place: Place) -> Iterator[Client]:
+    """``place`` is how the person got to that URL: hints repeat it."""
     try:
         with Client(url) as client:
             yield client
     except (ApiError, Unreachable, NotFinished) as error:
-        raise _complaint(error) from error
+        raise _complaint(error, place) from error
 
 
-def _complaint(error: ApiError | Unreachable | NotFinished) -> Complaint:
+@contextmanager
+def one_task(key: str, repetition: str) -> Iterator[None]:
+    """Around a submission: without a clear answer the task may exist, and its key finds it."""
+    try:
+        yield
+    except (ApiError, Unreachable) as error:
+        unclear = error.heard if isinstance(error, Unreachable) else error.status >= 500
+        if not unclear:
+            raise
+        raise Complaint(
+            f"{error} The task may have been accepted, under the idempotency key {key}.",
+            hint=f"find out with {repetition}: under this key it stays one task.",
+            code=ExitCode.UNREACHABLE if isinstance(error, Unreachable) else _code(error),
+        ) from error
+
+
+def _complaint(error: ApiError | Unreachable | NotFinished, place: Place) -> Complaint:
     """What an answer of the API, or none, means on the command line."""
     match error:
         case Unreachable():
-            return Complaint(
-                str(error),
-                hint="start one with `waymark up`, or name another with --url or WAYMARK_URL.",
-                code=ExitCode.UNREACHABLE,
-            )
+            return Complaint(str(error), hint=_how_to_reach(place), code=ExitCode.UNREACHABLE)
         case NotFinished():
             return Complaint(
                 str(error),
-                hint=f"go on watching with `waymark tasks watch {error.task['id']}`.",
+                hint=f"go on watching with {place.command('tasks', 'watch', error.task['id'])}.",
                 code=ExitCode.TIMED_OUT,
             )
         case ApiError():
             return Complaint(_sentence(error), code=_code(error))
+
+
+def _how_to_reach(place: Place) -> str:
+    if place.url is not None:
+        return f"is the URL right? {place.up()} starts a stack on {DEFAULT_URL}."
+    return f"start one with {place.up()}, or name another with --url or {URL_VARIABLE}."
 
 
 def _code(error: ApiError) -> ExitCode:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import Annotated, Any
 
 import typer
+
+from waymark.commands.options import URL_VARIABLE
+from waymark.complaints import say
 
 
 def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
-    """List all settings. Each may also be given as WAYMARK_..._FILE, a file with the value."""
-    rows = _settings()
+    """List every setting. All but WAYMARK_URL can also be named as WAYMARK_…_FILE, with a path."""
+    from waymark.environment import misspelt
+
+    rows = [*_settings(), _url()]
+    for warning in misspelt():
+        say(f"warning: {warning}")
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
@@ -29,7 +38,10 @@ def config(
     console = Console(markup=False)
     if not console.is_terminal:
         console.width = 160  # a file has no edge to wrap at
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())
 
 
 def _settings() -> list[dict[str, Any]]:
@@ -42,12 +54,28 @@ def _settings() -> list[dict[str, Any]]:
     return [
         {
             "variable": f"{PREFIX}{name.upper()}",
-            "value": values[name],
-            "default": field.default,
+            "value": _plain(values[name]),
+            "default": _plain(field.default),
             "description": field.description,
         }
         for name, field in Settings.model_fields.items()
     ]
+
+
+def _url() -> dict[str, Any]:
+    """Not of the settings: only the commands that talk to an API read it."""
+    said = os.environ.get(URL_VARIABLE) or None
+    return {
+        "variable": URL_VARIABLE,
+        "value": said and re.sub(r"//[^/@]*@", "//**********@", said),
+        "default": None,
+        "description": "The API that `waymark tasks` talks to, unless --url names one.",
+    }
+
+
+def _plain(value: object) -> object:
+    """15 for 15.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _text(value: object) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import typer
-
 from waymark.commands.options import (
+    DEFAULT_DATA_DIR,
     DataDirOption,
     ExcludeOption,
     GoalArgument,
@@ -14,10 +11,12 @@ from waymark.commands.options import (
     KnownOption,
     LanguageOption,
     LevelOption,
+    Place,
     StartOption,
     WeeksOption,
     request_of,
 )
+from waymark.complaints import say
 
 
 def demo(
@@ -29,9 +28,9 @@ def demo(
     known: KnownOption = None,
     exclude: ExcludeOption = None,
     language: LanguageOption = None,
-    data_dir: DataDirOption = Path(".waymark"),
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
-    """Start everything embedded, make one roadmap, print it, stop. Logs go to DATA_DIR/logs.
+    """Start everything embedded, make one roadmap, print it, stop. Logs go to DIR/logs.
 
     A stack that runs on the data directory already is used, and left running.
     """
@@ -51,13 +50,17 @@ def demo(
         exclude=exclude,
         language=language,
     )
-    stack = running_stack(
-        DataDir(data_dir), load_settings().drain, lambda text: typer.echo(text, err=True)
-    )
-    with stack as url, talk_to(url) as client:
-        task = follow(client, client.submit(request), timeout=None)
+    place = Place(data_dir=data_dir)
+    directory = DataDir(data_dir)
+    runs_already = directory.is_in_use()
+    stack = running_stack(directory, load_settings().drain, say)
+    with stack as url, talk_to(url, place) as client:
+        task = follow(client, client.submit(request), place, timeout=None)
         if task["result"] is not None:
-            typer.echo(err=True)
+            say("")
             print_result(client, task)
     raise_if_failed(task)
-    typer.echo("\nRun it for good with `waymark up`; all commands: `waymark --help`.", err=True)
+    say("")
+    if not runs_already:
+        say(f"Run it for good with {place.up()}.")
+    say("All commands: `waymark --help`.")

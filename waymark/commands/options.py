@@ -2,45 +2,125 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from waymark.complaints import Complaint
+from waymark.exit_codes import ExitCode
+
 DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_DATA_DIR = Path(".waymark")
+URL_VARIABLE = "WAYMARK_URL"
 
 DataDirOption = Annotated[
     Path,
-    typer.Option("--data-dir", help="Where embedded servers keep their data."),
+    typer.Option("--data-dir", metavar="DIR", help="Where embedded servers keep their data."),
 ]
 UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        envvar="WAYMARK_URL",
-        help=f"The API. Default: the stack that runs on --data-dir, else {DEFAULT_URL}.",
+        metavar="URL",
+        help=f"The API. Default: {URL_VARIABLE}, else the stack that runs on --data-dir, "
+        f"else {DEFAULT_URL}.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the API's document.")]
 TimeoutOption = Annotated[
-    float | None, typer.Option(min=0, help="Wait this many seconds at most, then exit with 6.")
+    float | None,
+    typer.Option(
+        "--timeout",
+        min=0,
+        metavar="SECONDS",
+        help="Wait this long at most, then exit with 6.",
+    ),
 ]
 
-GoalArgument = Annotated[str, typer.Argument(help="What to learn, in your own words.")]
+GoalArgument = Annotated[
+    str, typer.Argument(metavar="GOAL", help="What to learn, in your own words.")
+]
 LevelOption = Annotated[
     Literal["beginner", "intermediate", "advanced"] | None,
-    typer.Option(help="Where you stand today."),
+    typer.Option(
+        "--level",
+        metavar="LEVEL",
+        help="Where you stand today: beginner, intermediate or advanced.",
+    ),
 ]
-HoursOption = Annotated[float | None, typer.Option("--hours", help="Hours of study a week.")]
-WeeksOption = Annotated[int | None, typer.Option("--weeks", help="Weeks the plan may take.")]
-StartOption = Annotated[str | None, typer.Option("--start", help="First day, as YYYY-MM-DD.")]
+HoursOption = Annotated[
+    float | None, typer.Option("--hours", metavar="HOURS", help="Hours of study a week.")
+]
+WeeksOption = Annotated[
+    int | None, typer.Option("--weeks", metavar="WEEKS", help="Weeks the plan may take.")
+]
+StartOption = Annotated[
+    str | None, typer.Option("--start", metavar="DATE", help="First day, as YYYY-MM-DD.")
+]
 KnownOption = Annotated[
-    list[str] | None, typer.Option("--known", help="A topic you know. May be repeated.")
+    list[str] | None,
+    typer.Option("--known", metavar="TOPIC", help="A topic you know. May be repeated."),
 ]
 ExcludeOption = Annotated[
-    list[str] | None, typer.Option("--exclude", help="A topic to leave out. May be repeated.")
+    list[str] | None,
+    typer.Option("--exclude", metavar="TOPIC", help="A topic to leave out. May be repeated."),
 ]
-LanguageOption = Annotated[str | None, typer.Option("--language", help="Language of the roadmap.")]
+LanguageOption = Annotated[
+    str | None, typer.Option("--language", metavar="CODE", help="Language of the roadmap.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command was told to find the API; hints repeat it."""
+
+    url: str | None = None
+    data_dir: Path = DEFAULT_DATA_DIR
+
+    def find_url(self) -> str:
+        """The API to talk to: what was said, else the stack that runs here, else the usual one."""
+        import os
+
+        if self.url is not None:
+            return _checked_url(self.url, "--url")
+        if said := os.environ.get(URL_VARIABLE):
+            return _checked_url(said, URL_VARIABLE)
+        from waymark.data_dir import DataDir
+
+        stack = DataDir(self.data_dir).read_stack()
+        return str(stack["api_url"]) if stack else DEFAULT_URL
+
+    def command(self, *words: str) -> str:
+        """A command that goes to the same place, in backquotes."""
+        told = [] if self.url is None else ["--url", self.url]
+        return f"`waymark {shlex.join([*words, *told, *self.on_data_dir()])}`"
+
+    def up(self) -> str:
+        """How to start a stack here, in backquotes."""
+        return f"`waymark {shlex.join(['up', *self.on_data_dir()])}`"
+
+    def on_data_dir(self) -> list[str]:
+        return [] if self.data_dir == DEFAULT_DATA_DIR else ["--data-dir", str(self.data_dir)]
+
+
+def _checked_url(url: str, where: str) -> str:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Complaint(
+            f"{where} “{url}” is not the address of an API.",
+            hint=f"it looks like {DEFAULT_URL}.",
+            code=ExitCode.USAGE,
+        )
+    return url
 
 
 def request_of(
@@ -66,13 +146,3 @@ def request_of(
         "language": language,
     }
     return {name: value for name, value in said.items() if value is not None}
-
-
-def find_url(url: str | None, data_dir: Path) -> str:
-    """The API to talk to: what was said, else the stack that runs here, else the usual place."""
-    if url:
-        return url
-    from waymark.data_dir import DataDir
-
-    stack = DataDir(data_dir).read_stack()
-    return str(stack["api_url"]) if stack else DEFAULT_URL

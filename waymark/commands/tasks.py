@@ -1,17 +1,19 @@
-"""``waymark tasks``: submit a goal, look at it, watch it."""
+"""``waymark tasks``: submit a goal, look at it, watch it, read its roadmap."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waymark.commands.options import (
+    DEFAULT_DATA_DIR,
     DataDirOption,
     ExcludeOption,
     GoalArgument,
@@ -20,25 +22,59 @@ from waymark.commands.options import (
     KnownOption,
     LanguageOption,
     LevelOption,
+    Place,
     StartOption,
     TimeoutOption,
     UrlOption,
     WeeksOption,
-    find_url,
     request_of,
 )
-from waymark.complaints import Complaint
+from waymark.commands.plain import Command, group
+from waymark.complaints import Complaint, say
 from waymark.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from waymark.client import Client, Document
 
-tasks = typer.Typer(help="Submit goals and follow them.", no_args_is_help=True)
+tasks = group("Submit goals, follow them, read their roadmaps.")
 
-TaskArgument = Annotated[str, typer.Argument(metavar="ID", help="The id of a task.")]
+# What there is to do for a task that has ended already.
+NEXT = {
+    "succeeded": ("see its roadmap", "roadmap"),
+    "failed": ("see why", "get"),
+    "canceled": ("see it", "get"),
+}
 
 
-@tasks.command()
+def _task_id(text: str) -> str:
+    from uuid import UUID
+
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise Complaint(
+            f"“{text}” is not a task id.",
+            hint="it looks like 01a20a9f-2bbd-728b-87a2-3d216770b6f7; `submit` has printed it.",
+            code=ExitCode.USAGE,
+        ) from None
+
+
+def _idempotency_key(text: str | None) -> str | None:
+    if text is None or re.fullmatch(r"[ -~]{1,255}", text):
+        return text
+    raise Complaint(
+        "the idempotency key must be 1 to 255 printable ASCII characters.",
+        hint="without --idempotency-key a new one is made.",
+        code=ExitCode.USAGE,
+    )
+
+
+TaskArgument = Annotated[
+    str, typer.Argument(metavar="TASK_ID", callback=_task_id, help="The id of a task.")
+]
+
+
+@tasks.command(cls=Command)
 def submit(
     goal: GoalArgument,
     level: LevelOption = None,
@@ -49,7 +85,13 @@ def submit(
     exclude: ExcludeOption = None,
     language: LanguageOption = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Repeat it to get the same task, not a second one.")
+        str | None,
+        typer.Option(
+            "--idempotency-key",
+            metavar="KEY",
+            callback=_idempotency_key,
+            help="Repeat it to get the same task, not a second one.",
+        ),
     ] = None,
     wait: Annotated[
         bool | None,
@@ -57,7 +99,7 @@ def submit(
     ] = None,
     timeout: TimeoutOption = None,
     url: UrlOption = None,
-    data_dir: DataDirOption = Path(".waymark"),
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Submit a goal. Ctrl-C while waiting leaves the task alone: it goes on."""
@@ -71,12 +113,13 @@ def submit(
         exclude=exclude,
         language=language,
     )
-    with _api(url, data_dir) as client:
-        task = client.submit(request, idempotency_key)
+    place = Place(url, data_dir)
+    with _api(place) as client:
+        task = _submit(client, request, idempotency_key)
         if not (sys.stdout.isatty() if wait is None else wait):
-            _print_detached(task, as_json)
+            _print_detached(task, place, as_json)
             return
-        task = follow(client, task, timeout)
+        task = follow(client, task, place, timeout)
         if as_json:
             _print_json(task)
         elif task["result"] is not None:
@@ -84,17 +127,31 @@ def submit(
         raise_if_failed(task)
 
 
-@tasks.command()
+def _submit(client: Client, request: dict[str, Any], key: str | None) -> Document:
+    from uuid import uuid4
+
+    from waymark.commands.api import one_task
+
+    words = sys.argv[1:]
+    if key is None:
+        key = str(uuid4())
+        after = words.index("submit") + 1
+        words[after:after] = ["--idempotency-key", key]
+    with one_task(key, f"`waymark {shlex.join(words)}`"):
+        return client.submit(request, key)
+
+
+@tasks.command(cls=Command)
 def get(
     task_id: TaskArgument,
     url: UrlOption = None,
-    data_dir: DataDirOption = Path(".waymark"),
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Show where a task stands."""
     from waymark.printing import print_task
 
-    with _api(url, data_dir) as client:
+    with _api(Place(url, data_dir)) as client:
         task = client.task(task_id)
     if as_json:
         _print_json(task)
@@ -102,28 +159,52 @@ def get(
         print_task(task)
 
 
-@tasks.command()
+@tasks.command(cls=Command)
+def roadmap(
+    task_id: TaskArgument,
+    url: UrlOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the roadmap of a task. Exits with 3 if the task failed."""
+    place = Place(url, data_dir)
+    with _api(place) as client:
+        task = client.task(task_id)
+        _raise_if_open(task, place)
+        raise_if_failed(task)
+        if as_json:
+            _print_json(client.roadmap(task["result"]["roadmap_id"]))
+        else:
+            print_result(client, task)
+
+
+@tasks.command(cls=Command)
 def watch(
     task_id: TaskArgument,
     timeout: TimeoutOption = None,
     url: UrlOption = None,
-    data_dir: DataDirOption = Path(".waymark"),
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
-    """Print the history of a task as it happens, until it has ended; exits with 3 if it failed."""
+    """Print the history of a task as it happens. Exits with 3 if the task fails."""
     from waymark.printing import event_line
+    from waymark.progress import Dispatches
 
-    with _api(url, data_dir) as client, _detaching(task_id):
-        for event in client.watch(task_id, timeout=timeout):
+    place = Place(url, data_dir)
+    with _api(place) as client, _detaching(task_id, place):
+        for event in client.watch(task_id, timeout=timeout, seen=Dispatches().seen):
             typer.echo(json.dumps(event, ensure_ascii=False) if as_json else event_line(event))
-        raise_if_failed(client.task(task_id))
+        task = client.task(task_id)
+        raise_if_failed(task)
+        if not as_json:
+            say(f"See the roadmap with {place.command('tasks', 'roadmap', task_id)}.")
 
 
-def follow(client: Client, task: Document, timeout: float | None) -> Document:
+def follow(client: Client, task: Document, place: Place, timeout: float | None) -> Document:
     """Show progress until the task has ended."""
     from waymark.progress import Progress
 
-    with _detaching(task["id"]), Progress() as progress:
+    with _detaching(task["id"], place), Progress() as progress:
         progress.seen(task)
         return client.wait(task["id"], timeout=timeout, seen=progress.seen)
 
@@ -143,37 +224,48 @@ def raise_if_failed(task: Document) -> None:
     if error:
         sentence += f": {error['code']}: {error['detail']}"
     nearest: list[str] = error.get("nearest", [])
-    if any(goal not in sentence for goal in nearest):
+    hint = ""
+    if any(goal not in sentence for goal in nearest):  # else the sentence gives the advice itself
         sentence += "\nThe nearest goals:" + "".join(f"\n  {goal}" for goal in nearest)
-    hint = "submit it again, perhaps with one of the nearest goals." if nearest else ""
+        hint = "submit it again, perhaps with one of the nearest goals."
     raise Complaint(sentence, hint=hint, code=ExitCode.TASK_FAILED)
 
 
+def _raise_if_open(task: Document, place: Place) -> None:
+    if task["status"] not in NEXT:
+        raise Complaint(
+            f"task {task['id']} is still {task['status']}: it has no roadmap yet.",
+            hint=f"follow it with {place.command('tasks', 'watch', task['id'])}.",
+            code=ExitCode.TIMED_OUT,
+        )
+
+
 @contextmanager
-def _detaching(task_id: str) -> Iterator[None]:
+def _detaching(task_id: str, place: Place) -> Iterator[None]:
     """Ctrl-C ends the watching, never the task."""
     try:
         yield
     except KeyboardInterrupt:
         raise Complaint(
             f"no longer watching; task {task_id} goes on.",
-            hint=f"see it with `waymark tasks get {task_id}`.",
+            hint=f"see it with {place.command('tasks', 'get', task_id)}.",
             code=ExitCode.INTERRUPTED,
         ) from None
 
 
-def _api(url: str | None, data_dir: Path) -> AbstractContextManager[Client]:
+def _api(place: Place) -> AbstractContextManager[Client]:
     from waymark.commands.api import talk_to
 
-    return talk_to(find_url(url, data_dir))
+    return talk_to(place.find_url(), place)
 
 
-def _print_detached(task: Document, as_json: bool) -> None:
+def _print_detached(task: Document, place: Place, as_json: bool) -> None:
     if as_json:
         _print_json(task)
         return
     typer.echo(task["id"])
-    typer.echo(f"{task['status']}; follow it with `waymark tasks watch {task['id']}`.", err=True)
+    what, command = NEXT.get(task["status"], ("follow it", "watch"))
+    say(f"{task['status']}; {what} with {place.command('tasks', command, task['id'])}.")
 
 
 def _print_json(document: Document) -> None:

@@ -35,7 +35,7 @@ def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
     start = request.start_date or today
     return Roadmap(
         title=selection.aim.title,
-        summary=wording.summary(match, fit, len(steps)),
+        summary=wording.summary(match),
         goal=request.goal,
         level=request.level,
         language=request.language,

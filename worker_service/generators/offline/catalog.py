@@ -142,12 +142,16 @@ class Words:
     generic: frozenset[str]
     same: dict[str, str]
     audience: frozenset[str]
-    elsewhere: frozenset[str]
-    elsewhere_phrases: tuple[str, ...]
+    elsewhere: dict[str, frozenset[str]]
+    elsewhere_phrases: dict[str, tuple[str, ...]]
     purpose: frozenset[str]
     for_whom: frozenset[str]
     everyday: frozenset[str]
     without: frozenset[str]
+
+    def akin_to(self, word: str) -> str | None:
+        """What we teach that comes near a word for something we do not; None for other words."""
+        return next((kin for kin, words in self.elsewhere.items() if word in words), None)
 
 
 @dataclass(frozen=True, slots=True)

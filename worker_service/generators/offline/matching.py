@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -105,23 +105,37 @@ def match_topic(catalog: Catalog, text: str) -> frozenset[str] | None:
 
 
 def nearest_goals(catalog: Catalog, text: str) -> list[str]:
-    """Five goal names, the likeliest first: by shared words, then by spelling, then as listed."""
+    """Five goal names, the likeliest first.
+
+    By the words they share and by spelling, then by what is akin to the things we do not teach
+    ("javascript" comes near web APIs), then as listed.
+    """
     index = _index(catalog)
-    words = _words(index, normalise(catalog, text))
-    stems = {word.stem for word in words}
-    plain = " ".join(word.text for word in words)
-    scores: dict[str, float] = {}
-    shared: dict[str, float] = {}
-    for goal in catalog.goals.values():
-        spelling = max(_trigram_similarity(plain, name) for name in _names(goal))
-        scores[goal.id] = spelling / 2 if spelling >= SIMILAR_SPELLING else 0.0
+    plain = normalise(catalog, text)
+    words = _words(index, plain)
+    kin = frozenset(_akin(catalog, plain, words))
+    ours = [word for word in words if catalog.words.akin_to(word.text) is None]
+    said = _shared_words(index, frozenset(word.stem for word in ours))
+    akin = _shared_words(index, _stems(catalog, " ".join(sorted(kin))))
+    spelled = " ".join(word.text for word in ours)
+
+    def closeness(goal: Goal) -> tuple[float, float]:
+        spelling = max(_trigram_similarity(spelled, name) for name in _names(goal))
+        likeness = spelling / 2 if spelling >= SIMILAR_SPELLING else 0.0
+        return -said[goal.id] - likeness, -akin[goal.id]
+
+    return [goal.name for goal in sorted(catalog.goals.values(), key=closeness)[:NEAREST]]
+
+
+def _shared_words(index: Index, stems: frozenset[str]) -> defaultdict[str, float]:
+    """Per goal the share of weight that its closest alias has in common with ``stems``."""
+    shared: defaultdict[str, float] = defaultdict(float)
     for alias in index.aliases:
         if isinstance(alias.entry, Goal):
             common = sum(index.weights[one] for one in stems & alias.stems)
             every = sum(index.weights.get(one, 1.0) for one in stems | alias.stems)
-            shared[alias.entry.id] = max(shared.get(alias.entry.id, 0.0), common / every)
-    ranked = sorted(catalog.goals.values(), key=lambda goal: -scores[goal.id] - shared[goal.id])
-    return [goal.name for goal in ranked[:NEAREST]]
+            shared[alias.entry.id] = max(shared[alias.entry.id], common / every)
+    return shared
 
 
 def normalise(catalog: Catalog, text: str) -> str:
@@ -189,8 +203,11 @@ def _stems(catalog: Catalog, text: str) -> frozenset[str]:
 
 
 def _tokens(text: str, stop: frozenset[str]) -> list[str]:
-    """The words in order; dots and apostrophes inside belong to them (node.js). No numbers."""
-    words = _TOKEN.findall(text)
+    """The words in order; dots and apostrophes inside belong to them (node.js). No numbers.
+
+    An 's goes: "it's" is it, "Python's" is Python.
+    """
+    words = [word.removesuffix("'s") for word in _TOKEN.findall(text)]
     return [word for word in words if word not in stop and not word.isdigit()]
 
 
@@ -200,7 +217,7 @@ def _meant_by(entry: Entry) -> tuple[str, ...]:
 
 def _match(index: Index, text: str, *, topic: bool = False) -> Match | None:
     words = _words(index, text)
-    if _taught_elsewhere(index.catalog, text, words):
+    if any(_akin(index.catalog, text, words)):
         return None
     open_words = words
     chosen: list[Alias] = []
@@ -265,7 +282,7 @@ def _audience(rest: list[str], index: Index) -> int:
     for length, token in enumerate(rest[:4], start=1):
         if token in lists.audience:
             names_a_goal = any(stem(one) in index.weights for one in rest[:length])
-            foreign = any(one in lists.elsewhere for one in rest[:length])
+            foreign = any(lists.akin_to(one) for one in rest[:length])
             return length if foreign or not names_a_goal else 0
     return 0
 
@@ -301,12 +318,13 @@ def edit_distance(one: str, other: str) -> int:
     return last[-1]
 
 
-def _taught_elsewhere(catalog: Catalog, text: str, words: Iterable[Word]) -> bool:
-    """Whether the request names something that we know we do not teach."""
-    if any(word.text in catalog.words.elsewhere for word in words):
-        return True
+def _akin(catalog: Catalog, text: str, words: Iterable[Word]) -> Iterator[str]:
+    """For each thing in the request that we know we do not teach: what comes near it here."""
+    yield from filter(None, (catalog.words.akin_to(word.text) for word in words))
     spaced = f" {' '.join(_tokens(text, frozenset()))} "
-    return any(f" {phrase} " in spaced for phrase in catalog.words.elsewhere_phrases)
+    for kin, phrases in catalog.words.elsewhere_phrases.items():
+        if any(f" {phrase} " in spaced for phrase in phrases):
+            yield kin
 
 
 def _best(index: Index, words: list[Word], *, topic: bool) -> Alias | None:

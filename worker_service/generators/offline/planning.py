@@ -11,6 +11,7 @@ from typing import Literal
 from shared.errors import Permanent
 from shared.roadmap import DroppedConcept, Level, RoadmapRequest
 
+from .amounts import schedule
 from .catalog import Catalog, Concept, Goal
 from .matching import Match, match_topic
 
@@ -237,8 +238,9 @@ def _fit(
         fuller = without(fewer)
         if sum(hours[other] for other in fuller) <= budget:
             dropped, kept = fewer, fuller
+    time = schedule(request.weeks, request.hours_per_week)
     gone = [one for one in kinds if one not in kept]
-    return kept, [_dropped(catalog, one, one in dropped, request) for one in gone]
+    return kept, [_dropped(catalog.concepts[one], one in dropped, time) for one in gone]
 
 
 def _least_valuable(
@@ -250,16 +252,13 @@ def _least_valuable(
     return min(leaves, key=lambda one: (VALUE[kinds[one]] / hours[one], one), default=None)
 
 
-def _dropped(catalog: Catalog, one: str, itself: bool, request: RoadmapRequest) -> DroppedConcept:
-    name = catalog.concepts[one].name
-    if itself:
-        reason = (
-            f"Left out to fit {request.weeks} weeks at {request.hours_per_week:g} hours a week; "
-            "the goal can be reached without it."
-        )
-    else:
-        reason = "Only needed for something that was left out to fit the time."
-    return DroppedConcept(concept_id=one, name=name, reason=reason)
+def _dropped(concept: Concept, itself: bool, time: str) -> DroppedConcept:
+    reason = (
+        f"To fit {time}; not needed to reach the goal."
+        if itself
+        else "Only needed for something that was left out to fit the time."
+    )
+    return DroppedConcept(concept_id=concept.id, name=concept.name, reason=reason)
 
 
 def _assumption(

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from shared.roadmap import Fit, RoadmapRequest
+from shared.roadmap import RoadmapRequest
 
+from . import amounts
+from .amounts import schedule
 from .catalog import Catalog, Concept, Goal, Requirement
 from .matching import Match
 from .planning import Selection
@@ -27,15 +29,11 @@ DOMINANT = 0.6
 """A cluster with this share of a stage's hours names the stage alone."""
 
 
-def summary(match: Match, fit: Fit, concepts: int) -> str:
-    """What the learner gets, in two sentences."""
-    blurbs = " ".join(
+def summary(match: Match) -> str:
+    """What the learner will be able to do; how long it takes is told by numbers of their own."""
+    return " ".join(
         one.blurb if isinstance(one, Goal) else one.description for one in match.entries
     )
-    weeks = "1 week" if fit.planned_weeks == 1 else f"{fit.planned_weeks} weeks"
-    topics = "1 concept" if concepts == 1 else f"{concepts} concepts"
-    pace = f"{fit.hours_per_week:g} hours a week"
-    return f"{blurbs} {topics}, {fit.planned_hours:g} hours: {weeks} at {pace}."
 
 
 def suggestion(request: RoadmapRequest, hours: float, weeks: int) -> str | None:
@@ -43,10 +41,10 @@ def suggestion(request: RoadmapRequest, hours: float, weeks: int) -> str | None:
     if request.weeks is None or weeks <= request.weeks:
         return None
     pace = -(-hours * 2 // request.weeks) / 2
-    more_weeks = f"{weeks} weeks at {request.hours_per_week:g} hours a week"
+    more_weeks = schedule(weeks, request.hours_per_week)
     if pace > 80:
         return f"The goal needs {more_weeks}; no pace up to 80 hours a week is enough."
-    return f"The goal needs {pace:g} hours a week, or {more_weeks}."
+    return f"The goal needs {amounts.hours(pace)} a week, or {more_weeks}."
 
 
 def why(catalog: Catalog, selection: Selection, order: Sequence[Concept]) -> dict[str, str]:
