@@ -22,6 +22,7 @@ from shared.roadmap import (
     RoadmapRequest,
     Stage,
 )
+from tests.eventually import eventually
 
 
 def new_task(goal: str = "Learn SQL", *, key: str | None = None, **body: Any) -> NewTask:
@@ -62,6 +63,16 @@ async def execute(database: Database, sql: str, **parameters: Any) -> None:
 
 async def task(database: Database, task_id: UUID) -> RowMapping:
     return await row(database, "SELECT * FROM tasks WHERE id = :id", id=task_id)
+
+
+async def lock_is_waited_for(database: Database) -> None:
+    """Until some session waits for a lock that another one holds."""
+
+    async def waits() -> None:
+        sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        assert await rows(database, sql)
+
+    await eventually(waits)
 
 
 async def event_types(database: Database, task_id: UUID) -> list[str]:

@@ -24,6 +24,7 @@ from tests.factories import (
     accept,
     event_types,
     execute,
+    lock_is_waited_for,
     row,
     rows,
     small_roadmap,
@@ -294,12 +295,7 @@ async def test_a_generation_may_end_while_a_heartbeat_is_under_way(
         await session.execute(text("LOCK TABLE tasks IN EXCLUSIVE MODE"))
         async with heartbeat.held(lease):
             beating = asyncio.create_task(heartbeat.beat())
-
-            async def waits() -> None:
-                sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                assert await rows(database, sql)
-
-            await eventually(waits)
+            await lock_is_waited_for(database)
     await beating
 
 

@@ -18,8 +18,7 @@ from shared.database import Database
 from shared.errors import StartupError, Transient
 from shared.messages import DEPLOYMENT_KEY
 from shared.settings import Settings
-from tests.eventually import eventually
-from tests.factories import accept, event_types, execute, row, rows, task
+from tests.factories import accept, event_types, execute, lock_is_waited_for, row, rows, task
 from worker_service.leases import Lease, Leases
 
 QUEUE = "waymark:roadmaps"
@@ -194,12 +193,7 @@ async def test_a_message_that_outlives_its_acquire_costs_nothing_later(
         async with database.begin() as session:
             await outbox.return_expired(session, 3, 500)
             acquiring = asyncio.create_task(leases.acquire(task_id, 3))
-
-            async def waits() -> None:
-                sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                assert await rows(database, sql)
-
-            await eventually(waits)
+            await lock_is_waited_for(database)
         lease = await acquiring
         assert lease is not None
         return lease
