@@ -49,6 +49,7 @@ class Wakeup:
             try:
                 await self._listen_once()
                 failures = 0
+                await self.pause(0.2)  # a pooler that hangs up at once must not make us spin
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 failures += 1
                 log.info("listen_failed", error=reason(error), failures=failures)
