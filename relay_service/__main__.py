@@ -10,12 +10,12 @@ from uuid import UUID
 import structlog
 import uvloop
 
-from relay_service.publisher import BrokerUnavailable, Publisher, connect
+from relay_service.publisher import Publisher, connect, will_pass
 from relay_service.relay import Relay
 from relay_service.sweeper import Sweeper
 from relay_service.wakeup import Wakeup
 from shared import failpoints
-from shared.database import Database, reason, retriable, wait_for_database
+from shared.database import Database, reason, wait_for_database
 from shared.errors import WaymarkError
 from shared.logs import set_up_logs
 from shared.metrics import serve_metrics
@@ -63,7 +63,7 @@ async def _trust_redis(sweeper: Sweeper, wakeup: Wakeup) -> None:
         try:
             await sweeper.check_memory()
         except Exception as error:
-            if not (isinstance(error, BrokerUnavailable) or retriable(error)):
+            if not will_pass(error):
                 raise
             log.warning("relay_waits", reason=reason(error))
             await wakeup.pause(1)

@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from shared.database import retriable
 from shared.errors import WaymarkError
 from shared.messages import ACTOR, NAMESPACE, QUEUE, Doorbell
 from shared.settings import Settings
@@ -18,6 +19,11 @@ from shared.settings import Settings
 
 class BrokerUnavailable(WaymarkError):
     """Redis did not answer, or not with a yes: nothing may be settled."""
+
+
+def will_pass(error: Exception) -> bool:
+    """Trouble of Redis or PostgreSQL that a loop waits out; anything else is a fault."""
+    return isinstance(error, BrokerUnavailable) or retriable(error)
 
 
 class Publisher:

@@ -12,12 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from relay_service import outbox
 from relay_service.outbox import Claimed
-from relay_service.publisher import BrokerUnavailable, Publisher
+from relay_service.publisher import Publisher, will_pass
 from relay_service.verification import Bury, Deliver, Doubts, Drop, LookAgain, Verdict, verify
 from relay_service.wakeup import Wakeup
 from shared import logs, metrics
 from shared.backoff import exponential
-from shared.database import Database, reason, retriable
+from shared.database import Database, reason
 from shared.failpoints import failpoint
 from shared.messages import Doorbell
 from shared.settings import Settings
@@ -51,7 +51,7 @@ class Relay:
                 claimed = await self.run_once()
                 failures = 0
             except Exception as error:
-                if not (isinstance(error, BrokerUnavailable) or retriable(error)):
+                if not will_pass(error):
                     raise
                 failures += 1
                 pause = exponential(failures, 0.1, 5, random.random())  # noqa: S311 - jitter

@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from relay_service import outbox
-from relay_service.publisher import BrokerUnavailable
+from relay_service.publisher import BrokerUnavailable, will_pass
 from relay_service.wakeup import Wakeup
 from shared import metrics
 from shared.broker import incarnation
-from shared.database import Database, reason, retriable
+from shared.database import Database, reason
 from shared.errors import StartupError
 from shared.settings import Settings
 
@@ -48,7 +48,7 @@ class Sweeper:
                 try:
                     await duty()
                 except Exception as error:
-                    if not (isinstance(error, BrokerUnavailable) or retriable(error)):
+                    if not will_pass(error):
                         raise
                     log.warning("sweep_waits", duty=duty.__name__, reason=reason(error))
             await self.wakeup.pause(self.settings.sweep_interval)

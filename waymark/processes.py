@@ -160,7 +160,7 @@ def runs_with(pid: int, argument: str) -> bool:
     except OSError:
         if Path("/proc/self/cmdline").exists():
             return False
-    listed = subprocess.run(  # noqa: S603
+    listed = subprocess.run(  # noqa: S603 - only our own commands, never a shell
         ["ps", "-ww", "-o", "command=", "-p", str(pid)],  # noqa: S607 - where ps lives differs
         capture_output=True,
         text=True,
