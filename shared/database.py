@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -16,7 +16,7 @@ from sqlalchemy import event, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from shared.backoff import exponential
 from shared.errors import StartupError
@@ -43,6 +43,7 @@ class Database:
         self.dsn = settings.require_database()
         self.role = role
         self.engine = make_engine(settings, self.dsn, role)
+        self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
@@ -53,15 +54,28 @@ class Database:
         its outcome is unknown, and only the caller knows whether its work may be repeated.
         """
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            await self._connect(session)
+            await self._retried(session.connection)
             yield session
             await session.commit()
 
-    async def _connect(self, session: AsyncSession) -> None:
+    @contextlib.asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """A connection on which each statement is a transaction of its own: one round trip.
+
+        The same rules as for ``begin``: an error of the statement reaches the caller.
+        """
+        connection = self._autocommitting.connect()
+        await self._retried(connection.start)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def _retried(self, connect: Callable[[], Awaitable[object]]) -> None:
         deadline = time.monotonic() + self.settings.database_connect_timeout
         for tries in range(1, 4):
             try:
-                await session.connection()
+                await connect()
                 return
             except (DBAPIError, OSError, asyncpg.PostgresError) as error:
                 late = time.monotonic() >= deadline
@@ -114,6 +128,8 @@ async def _connect_driver(settings: Settings, dsn: str, role: str) -> asyncpg.Co
             "lock_timeout": f"{int(settings.database_lock_timeout * 1000)}ms",
             # A frozen process must not hold its locks, nor the vacuum horizon, for ever.
             "idle_in_transaction_session_timeout": patience,
+            # No statement of ours is long enough to be worth compiling.
+            "jit": "off",
         },
     )
 

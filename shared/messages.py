@@ -17,6 +17,10 @@ DEPLOYMENT_KEY = f"{NAMESPACE}:deployment"
 INCARNATION_KEY = f"{NAMESPACE}:incarnation"
 """Gone or changed when Redis lost its memory: then all doorbells are rung again."""
 
+SLOTS_KEY = f"{NAMESPACE}:slots"
+"""Sorted set of live workers, ``"<slots> <owner>"`` each, by the Redis time (ms) at which they
+count as gone. The relay fills Redis only as far as these can use."""
+
 OUTBOX_CHANNEL = "waymark_outbox"
 """PostgreSQL channel on which the API tells the relay that something was committed."""
 

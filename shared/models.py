@@ -77,6 +77,9 @@ class Task(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
+    replay_of: Mapped[UUID | None]
+    """The ended task that an operator ran again as this one."""
+
     __table_args__ = (
         CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
@@ -106,8 +109,15 @@ class Task(Base):
         # The sweeper's search for expired leases. Not on lease_expires_at: each heartbeat
         # would then write a new index entry instead of staying HOT.
         Index("tasks_running_idx", "id", postgresql_where=text("status = 'running'")),
-        # A run updates its row several times; room on the page keeps the updates HOT.
-        {"postgresql_with": {"fillfactor": "70"}},
+        {
+            "postgresql_with": {
+                # A run updates its row several times; room on the page keeps the updates HOT.
+                "fillfactor": "70",
+                # The reasons for these are in migration 0002, here and below.
+                "autovacuum_vacuum_scale_factor": "0.02",
+                "autovacuum_analyze_scale_factor": "0.02",
+            }
+        },
     )
 
 
@@ -125,14 +135,24 @@ class OutboxMessage(Base):
     tenant_id: Mapped[str] = mapped_column(server_default="default")
     dispatch_no: Mapped[int] = mapped_column(server_default="1")
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="2")
-    available_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Not now(), which is the transaction's start: the relay's low-water mark needs a time that
+    # was read after the transaction got its id (docs/decisions/0007).
+    available_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     dispatched_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # The claim: due messages by priority, then age. dispatched_at is in no index, so that
-        # settling a message is a HOT update.
-        Index("outbox_messages_claim_idx", "priority", "available_at", "task_id"),
-        {"postgresql_with": {"fillfactor": "70"}},
+        # The claim: the due messages of one lane (tenant and priority) by age. dispatched_at is
+        # in no index, so that settling a message is a HOT update.
+        Index("outbox_messages_lane_idx", "tenant_id", "priority", "available_at", "task_id"),
+        {
+            "postgresql_with": {
+                "fillfactor": "70",
+                "autovacuum_vacuum_scale_factor": "0.01",
+                "autovacuum_vacuum_threshold": "5000",
+                "autovacuum_vacuum_cost_delay": "0",
+                "vacuum_truncate": "false",
+            }
+        },
     )
 
 
@@ -162,6 +182,8 @@ class TaskEvent(Base):
     data: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
+    __table_args__ = ({"postgresql_with": {"autovacuum_vacuum_insert_scale_factor": "0.05"}},)
+
 
 class DeadLetter(Base):
     """A buried message or a task failed for good, kept with its reason until a person decides."""
@@ -176,21 +198,55 @@ class DeadLetter(Base):
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
+    # What a person decided: by which act, and which task it became.
+    resolution: Mapped[str | None]
+    resolved_at: Mapped[datetime | None]
+    act_id: Mapped[int | None] = mapped_column(BigInteger)
+    replayed_as: Mapped[UUID | None]
+
     __table_args__ = (
+        CheckConstraint(
+            "(resolution IS NULL) = (resolved_at IS NULL)"
+            " AND resolution IN ('replayed', 'discarded')",
+            name="resolution",
+        ),
         CheckConstraint("source IN ('relay', 'worker', 'sweeper')", name="source"),
         # The same message, redelivered, is the same dead letter.
         UniqueConstraint("task_id", "dispatch_no", "reason"),
     )
 
 
+class OperatorAct(Base):
+    """What a person did by hand, and why: it has to outlive logs."""
+
+    __tablename__ = "operator_acts"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    actor: Mapped[str]
+    act: Mapped[str]
+    reason: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("act IN ('replay', 'discard', 'pause', 'resume')", name="act"),
+    )
+
+
 class Deployment(Base):
-    """Which database this is, and which memory of Redis it last trusted. One row, by key."""
+    """Which database this is, which memory of Redis it last trusted, and whether an operator
+    holds the relays back. One row, by key."""
 
     __tablename__ = "deployment"
 
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[UUID] = mapped_column(server_default=func.gen_random_uuid())
     redis_incarnation: Mapped[str | None]
+    # Grows when doorbells are to be rung again: each relay's low-water marks start anew.
+    rearmings: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None]
+    paused_reason: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)

@@ -90,7 +90,32 @@ class Settings(BaseSettings):
 
     relay_batch: int = Field(default=200, ge=1, le=1000, description="Messages per claim.")
     relay_poll: float = Field(
-        default=0.5, gt=0, description="Pause between two looks at an empty outbox."
+        default=0.08,
+        gt=0,
+        description="Pause between two looks at an empty outbox while no doorbell is heard.",
+    )
+    relay_poll_listening: float = Field(
+        default=1, gt=0, description="The same while the doorbell is proved to be heard."
+    )
+    relay_full_look: float = Field(
+        default=30,
+        gt=0,
+        description="The outbox is looked through from its very start this often.",
+    )
+    relay_window: int | None = Field(
+        default=None,
+        ge=1,
+        description="Messages kept waiting in Redis. Unset: 4 per live worker slot, at least 64.",
+    )
+    relay_ageing: float = Field(
+        default=60, gt=0, description="A message counts as one priority higher after this long."
+    )
+    tenant_weights: dict[str, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        default={},
+        description='Shares of tenants in a backlog, 1 unless named: {"acme": 3} as JSON.',
+    )
+    tenant_max_running: int | None = Field(
+        default=None, ge=1, description="Tasks of one tenant that run at once; no limit if unset."
     )
     verify_tries: int = Field(
         default=5, ge=1, description="Looks for a task before its message is buried."
@@ -99,10 +124,18 @@ class Settings(BaseSettings):
         default=0.05, gt=0, description="Pause after look n is n times this."
     )
     sweep_interval: float = Field(
-        default=1, gt=0, description="Pause between two rounds of the sweeper."
+        default=2, gt=0, description="Pause between two rounds of the sweeper."
+    )
+    memory_check: float = Field(
+        default=1, gt=0, description="Pause between two looks whether Redis lost its memory."
     )
     redeliver_after: float = Field(
         default=60, gt=0, description="A doorbell nobody answered rings again after this long."
+    )
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="Ended tasks are deleted after so many days, roadmaps too; kept if unset.",
     )
 
     worker_concurrency: int = Field(

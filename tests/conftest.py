@@ -17,7 +17,12 @@ from shared.database import Database
 from shared.settings import Settings
 from waymark.embedded import PostgresServer, ValkeyServer
 
-TABLES = "tasks, outbox_messages, roadmaps, task_events, dead_letters"
+TABLES = "tasks, outbox_messages, roadmaps, task_events, dead_letters, operator_acts"
+
+EMPTY_DEPLOYMENT = """
+    UPDATE deployment SET redis_incarnation = NULL, rearmings = 0,
+        paused_at = NULL, paused_by = NULL, paused_reason = NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,9 @@ def settings(servers: Servers) -> Settings:
         startup_timeout=5,
         relay_poll=0.05,
         verify_step=0.01,
+        relay_poll_listening=0.05,
         sweep_interval=0.1,
+        memory_check=0.1,
         lookup_step=0.01,
         lookup_jitter=0.01,
         retry_base=0.05,
@@ -106,7 +113,7 @@ def anyio_backend() -> str:
 async def empty(database: Database) -> None:
     async with database.begin() as session:
         await session.execute(text(f"TRUNCATE {TABLES} CASCADE"))
-        await session.execute(text("UPDATE deployment SET redis_incarnation = NULL"))
+        await session.execute(text(EMPTY_DEPLOYMENT))
 
 
 @pytest.fixture
