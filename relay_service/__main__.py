@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from uuid import UUID
+from collections.abc import Callable
+from functools import partial
 
 import structlog
 import uvloop
+from sqlalchemy import text
 
+from relay_service.outbox import PLANNING
 from relay_service.publisher import Publisher, connect, will_pass
 from relay_service.relay import Relay
 from relay_service.sweeper import Sweeper
@@ -18,12 +21,16 @@ from shared import failpoints
 from shared.database import Database, reason, wait_for_database
 from shared.errors import WaymarkError
 from shared.logs import set_up_logs
-from shared.metrics import serve_metrics
 from shared.migrate import REVISION
+from shared.probes import Probes
 from shared.process import announce_ready, refuse_to_start
 from shared.settings import Settings, load_settings
 
 log = structlog.get_logger()
+
+TICK = 30.0
+"""Seconds without a turn of the loop after which the relay counts as hung; its longest pause
+between two turns is 5, and what it waits for in one turn has time limits that sum up to less."""
 
 
 def main() -> int:
@@ -39,51 +46,57 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    database = Database(settings, "relay")
+    database = Database(settings, "relay", PLANNING)
     client = connect(settings)
     wakeup = Wakeup(database)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, wakeup.stop)
     try:
         deployment_id = await wait_for_database(database, REVISION)
-        serve_metrics(settings)
-        sweeper = Sweeper(settings, database, client, wakeup, deployment_id)
-        await _trust_redis(sweeper, wakeup)
         relay = Relay(settings, database, Publisher(client), wakeup, deployment_id)
+        probes = Probes(settings)
+        beat = probes.pulse("relay", within=TICK).beat
+        probes.serve(ready={"PostgreSQL": partial(_ask, database), "Redis": client.ping})
+        await _trust_redis(relay, beat)
         if not wakeup.stopping:
-            await _run(settings, deployment_id, relay, sweeper, wakeup)
+            await _run(settings, relay, beat)
     finally:
         await client.aclose()
         await database.close()
 
 
-async def _trust_redis(sweeper: Sweeper, wakeup: Wakeup) -> None:
+async def _trust_redis(relay: Relay, beat: Callable[[], None]) -> None:
     """Nothing is published before Redis is known to be ours; until it answers, we wait."""
-    while not wakeup.stopping:
+    while not relay.wakeup.stopping:
+        beat()
         try:
-            await sweeper.check_memory()
+            await relay.trust.check()
         except Exception as error:
             if not will_pass(error):
                 raise
             log.warning("relay_waits", reason=reason(error))
-            await wakeup.pause(1)
+            await relay.wakeup.pause(1)
         else:
             return
 
 
-async def _run(
-    settings: Settings, deployment_id: UUID, relay: Relay, sweeper: Sweeper, wakeup: Wakeup
-) -> None:
+async def _run(settings: Settings, relay: Relay, beat: Callable[[], None]) -> None:
     announce_ready(settings)
-    log.info("relay_ready", deployment_id=deployment_id)
+    log.info("relay_ready", deployment_id=relay.deployment_id)
+    sweeper = Sweeper(settings, relay.database, relay.wakeup, relay.trust, relay.lookout.lanes)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(wakeup.listen())
+            group.create_task(relay.wakeup.listen())
             group.create_task(sweeper.run())
-            group.create_task(relay.run())
+            group.create_task(relay.run(beat))
     except* WaymarkError as errors:
         raise errors.exceptions[0] from None
     log.info("relay_stopped")
+
+
+async def _ask(database: Database) -> None:
+    async with database.autocommit() as connection:
+        await connection.execute(text("SELECT 1"))
 
 
 if __name__ == "__main__":

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
 
-from dramatiq import Message
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from shared.database import retriable
 from shared.errors import WaymarkError
-from shared.messages import ACTOR, NAMESPACE, QUEUE, Doorbell
+from shared.messages import INCARNATION_KEY, NAMESPACE, QUEUE, SLOTS_KEY
 from shared.settings import Settings
+
+QUEUE_KEY = f"{NAMESPACE}:{QUEUE}"
+UNLIMITED = 2**31
 
 
 class BrokerUnavailable(WaymarkError):
     """Redis did not answer, or not with a yes: nothing may be settled."""
+
+
+class MemoryLost(BrokerUnavailable):
+    """Redis is not the one that was trusted: it has forgotten, or another took its place."""
+
+
+class Result(IntEnum):
+    """What became of one message: the letter that the script answers."""
+
+    NEW = ord("n")
+    HELD = ord("h")
+    NO_ROOM = ord("f")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    results: list[Result]
+    depth: int
+    """Messages that wait in Redis now."""
 
 
 def will_pass(error: Exception) -> bool:
@@ -28,25 +51,44 @@ def will_pass(error: Exception) -> bool:
 
 class Publisher:
     def __init__(self, client: Redis) -> None:
+        self.client = client
+        self.marker: bytes | None = None
+        """The memory of Redis that may be published into; any, as long as none is known."""
         self._publish = client.register_script(PUBLISH)
+        self._fill = client.register_script(FILL)
 
-    async def publish(self, doorbells: Sequence[Doorbell]) -> list[bool]:
-        """Hand over all doorbells. For each: True if new, False if Redis still holds it.
+    async def publish(
+        self, messages: Sequence[tuple[str, bytes]], window: int = UNLIMITED
+    ) -> Published:
+        """Hand over (id, body) pairs, as long as fewer than ``window`` wait in Redis.
 
         Raises BrokerUnavailable; then some may have arrived all the same, and all may be sent
         again, because an id that is still there is not added twice.
         """
-        if not doorbells:
-            return []
-        arguments = [part for bell in doorbells for part in (bell.message_id, encode(bell))]
-        keys = [f"{NAMESPACE}:{QUEUE}", f"{NAMESPACE}:{QUEUE}.msgs"]
+        keys = [QUEUE_KEY, f"{QUEUE_KEY}.msgs", INCARNATION_KEY]
+        ids, bodies = zip(*messages, strict=True)
+        # Neither has a line feed in it; two arguments are packed many times faster than hundreds.
+        arguments = [self.marker or b"", window, "\n".join(ids), b"\n".join(bodies)]
+        depth, results = await self._ask(self._publish, keys, arguments)
+        if len(results) != len(messages):
+            raise BrokerUnavailable(f"Redis answered for {len(results)} of {len(messages)}")
+        return Published([Result(one) for one in results], depth)
+
+    async def fill(self) -> tuple[int, int]:
+        """How many messages wait in Redis, and how many slots the live workers have."""
+        depth, *members = await self._ask(self._fill, [QUEUE_KEY, SLOTS_KEY], [])
+        return depth, sum(int(member.partition(b" ")[0]) for member in members)
+
+    async def _ask(self, script: Any, keys: list[str], arguments: list[Any]) -> list[Any]:
         try:
-            replies = await self._publish(keys=keys, args=arguments)
+            found: list[Any] = await script(keys=keys, args=arguments)
+        except ResponseError as error:
+            if str(error).startswith("FORGOTTEN"):
+                raise MemoryLost("Redis is not the one that was trusted") from error
+            raise BrokerUnavailable(f"Redis: {error}") from error
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
-        if len(replies) != len(doorbells):
-            raise BrokerUnavailable(f"Redis answered for {len(replies)} of {len(doorbells)}")
-        return [reply == 1 for reply in replies]
+        return found
 
 
 def connect(settings: Settings) -> Redis:
@@ -60,32 +102,38 @@ def connect(settings: Settings) -> Redis:
     )
 
 
-def encode(doorbell: Doorbell) -> bytes:
-    """The message as Dramatiq's own broker would store it; ids only, under 512 bytes."""
-    return Message(
-        queue_name=QUEUE,
-        actor_name=ACTOR,
-        args=(),
-        kwargs=doorbell.as_kwargs(),
-        options={"redis_message_id": doorbell.message_id},
-        message_id=doorbell.message_id,
-        message_timestamp=int(time.time() * 1000),
-    ).encode()
-
-
-# What Dramatiq's `enqueue` does (its brokers/redis/dispatch.lua), for many messages at once and
-# only where the id is not there yet. Nothing runs in between; if a command fails half-way, the
-# repeat adds what is missing, because an id counts as held only once its body is written. That
-# stock workers take these messages is held by tests/contract/test_stock_worker.py.
+# What Dramatiq's `enqueue` does (its brokers/redis/dispatch.lua), for many messages at once, only
+# where the id is not there yet, and only into the memory that is trusted. Nothing runs in between;
+# if a command fails half-way, the repeat adds what is missing, because an id counts as held only
+# once its body is written. That stock workers take these messages is held by
+# tests/contract/test_stock_worker.py.
 PUBLISH = """
-local added = {}
-for i = 1, #ARGV, 2 do
-    local held = redis.call('hexists', KEYS[2], ARGV[i])
-    if held == 0 then
-        redis.call('rpush', KEYS[1], ARGV[i])
-        redis.call('hset', KEYS[2], ARGV[i], ARGV[i + 1])
-    end
-    added[#added + 1] = 1 - held
+if ARGV[1] ~= '' and redis.call('get', KEYS[3]) ~= ARGV[1] then
+    return redis.error_reply('FORGOTTEN another memory')
 end
-return added
+local depth = redis.call('llen', KEYS[1])
+local window = tonumber(ARGV[2])
+local replies = {}
+local next_body = string.gmatch(ARGV[4], '[^\\n]+')
+for id in string.gmatch(ARGV[3], '[^\\n]+') do
+    local body = next_body()
+    if redis.call('hexists', KEYS[2], id) == 1 then
+        replies[#replies + 1] = 'h'
+    elseif depth >= window then
+        replies[#replies + 1] = 'f'
+    else
+        redis.call('rpush', KEYS[1], id)
+        redis.call('hset', KEYS[2], id, body)
+        depth = depth + 1
+        replies[#replies + 1] = 'n'
+    end
+end
+return {depth, table.concat(replies)}
+"""
+
+FILL = """
+local time = redis.call('time')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local live = redis.call('zrangebyscore', KEYS[2], now, '+inf')
+return {redis.call('llen', KEYS[1]), unpack(live)}
 """

@@ -1,28 +1,33 @@
-"""★ CARRY IT OVER: claim committed messages, verify their tasks, publish, settle."""
+"""★ CARRY IT OVER: look, claim committed messages, verify their tasks, publish, settle."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from relay_service import outbox
-from relay_service.outbox import Claimed
-from relay_service.publisher import Publisher, will_pass
-from relay_service.verification import Bury, Deliver, Doubts, Drop, LookAgain, Verdict, verify
+from relay_service import outbox, report
+from relay_service.fairness import Shares
+from relay_service.lookout import Lookout
+from relay_service.outbox import Claimed, Look
+from relay_service.publisher import MemoryLost, Publisher, Result, will_pass
+from relay_service.trust import Trust
+from relay_service.verification import Deliver, Doubts, Judged, verify
 from relay_service.wakeup import Wakeup
-from shared import logs, metrics
+from relay_service.window import Window
+from shared import metrics
 from shared.backoff import exponential
 from shared.database import Database, reason
 from shared.failpoints import failpoint
-from shared.messages import Doorbell
 from shared.settings import Settings
 
 log = structlog.get_logger()
+
+FULL = 0.02
+"""Seconds until Redis is asked again whether its workers have made room."""
 
 
 class Relay:
@@ -41,25 +46,31 @@ class Relay:
         self.publisher = publisher
         self.wakeup = wakeup
         self.deployment_id = deployment_id
+        self.trust = Trust(database, publisher, deployment_id)
         self.doubts = Doubts(settings.verify_tries, settings.verify_step)
+        self.lookout = Lookout(settings, database, self.doubts)
+        self.shares = Shares(settings.tenant_weights, settings.relay_ageing)
+        self.window = Window(settings, publisher)
+        self.patience = 0.0
+        """Seconds until the next look if nothing rings: what the last one gave reason for."""
 
-    async def run(self) -> None:
+    async def run(self, beat: Callable[[], None]) -> None:
         """Until the wake-up says stop: a batch in hand is finished first."""
         failures = 0
         while not self.wakeup.stopping:
+            beat()
             try:
                 claimed = await self.run_once()
-                failures = 0
             except Exception as error:
                 if not will_pass(error):
                     raise
                 failures += 1
-                pause = exponential(failures, 0.1, 5, random.random())  # noqa: S311 - jitter
-                log.warning("relay_waits", reason=reason(error), failures=failures, pause=pause)
-                await self.wakeup.pause(pause)
+                await self._wait_out(error, failures)
                 continue
-            if claimed < self.settings.relay_batch:
-                await self.wakeup.wait(min(self.settings.relay_poll, self.doubts.patience()))
+            failures = 0
+            metrics.BREAKER_OPEN.set(0)
+            if not claimed:
+                await self.wakeup.wait(self.patience)
 
     async def run_once(self) -> int:
         """Carry one batch over; how many messages it had.
@@ -68,17 +79,38 @@ class Relay:
         nothing is settled and no attempt is charged. If this process dies after publishing,
         the messages are published again, which Redis and workers recognise.
         """
+        if self.trust.incarnation is None:
+            await self.trust.check()
+        look = await self.lookout.look()
+        self.patience = self._patience(look)
+        if look.paused or not look.waiting:
+            return 0
+        room = min(await self.window.room(look.waiting), self.settings.relay_batch)
+        if not room:
+            self.patience = FULL
+            return 0
         async with self.database.begin() as session:
-            resting = self.doubts.resting()
-            claimed = await outbox.claim(session, self.settings.relay_batch, resting)
+            claimed = await self._claim(session, look, room)
             if not claimed:
                 return 0
+            await failpoint("relay.claimed")
             judged = await self._verify(claimed)
-            added = await self.publisher.publish(judged.deliver)
+            await failpoint("relay.verified")
+            delivered = await self._publish(judged.deliver)
             await failpoint("relay.published")
-            await self._settle(session, claimed, judged)
-            self._report(judged, added)
+            await self._settle(session, claimed, judged, delivered)
+            await failpoint("relay.settled")
         return len(claimed)
+
+    async def _claim(self, session: AsyncSession, look: Look, room: int) -> list[Claimed]:
+        spare = None
+        cap = self.settings.tenant_max_running
+        if cap is not None:
+            engaged = await outbox.engaged(session, self.lookout.lanes.heads())
+            spare = {lane.tenant_id: cap - engaged.get(lane.tenant_id, 0) for lane in look.backlogs}
+        quotas = self.shares.allot(look.backlogs, look.snapshot.now, room, spare)
+        floors = self.lookout.lanes.floors(full=False)
+        return await outbox.claim(session, quotas, floors, self.doubts.resting()) if quotas else []
 
     async def _verify(self, claimed: Sequence[Claimed]) -> Judged:
         facts = await outbox.look_up(self.database, claimed)
@@ -91,61 +123,47 @@ class Relay:
             )
             for message in claimed
         )
-        if judged.deliver:
-            log.info(logs.TASK_VERIFIED, task_ids=[str(bell.task_id) for bell in judged.deliver])
+        report.verified(judged)
         return judged
 
+    async def _publish(self, deliver: Sequence[Deliver]) -> dict[UUID, Result]:
+        """What Redis did with each; it may have no room for some, and those wait with us."""
+        if not deliver:
+            return {}
+        messages = [(one.message_id, one.body) for one in deliver]
+        try:
+            published = await self.publisher.publish(messages, self.window.size)
+        except MemoryLost:
+            self.trust.doubt()
+            raise
+        self.window.filled(published.depth)
+        ids = (one.message.task_id for one in deliver)
+        results = zip(ids, published.results, strict=True)
+        return {task_id: result for task_id, result in results if result is not Result.NO_ROOM}
+
     async def _settle(
-        self, session: AsyncSession, claimed: Sequence[Claimed], judged: Judged
+        self,
+        session: AsyncSession,
+        claimed: Sequence[Claimed],
+        judged: Judged,
+        delivered: dict[UUID, Result],
     ) -> None:
-        await outbox.mark_dispatched(session, [bell.task_id for bell in judged.deliver])
+        await outbox.mark_dispatched(session, delivered)
         await outbox.drop(session, [one.message.task_id for one in judged.drop])
         for one in judged.bury:
             await outbox.bury(session, one.message, one.reason)
         again = {one.message.task_id for one in judged.look_again}
         self.doubts.looked(again, settled={one.task_id for one in claimed} - again)
-
-    def _report(self, judged: Judged, added: Sequence[bool]) -> None:
         # Before COMMIT: a worker cannot take a task while its message is locked, so its own
-        # lines come after this one.
-        if judged.deliver:
-            log.info(
-                logs.TASK_DISPATCHED,
-                task_ids=[str(bell.task_id) for bell in judged.deliver],
-                repeated=added.count(False),
-            )
-            metrics.PUBLISHED.labels("new").inc(added.count(True))
-            metrics.PUBLISHED.labels("repeated").inc(added.count(False))
-        for dropped in judged.drop:
-            log.info("message_dropped", task_id=dropped.message.task_id, reason=dropped.reason)
-            metrics.VERDICTS.labels("drop", dropped.reason).inc()
-        for buried in judged.bury:
-            log.error("message_buried", task_id=buried.message.task_id, reason=buried.reason)
-            metrics.VERDICTS.labels("bury", buried.reason).inc()
-            if buried.reason == "task_missing":
-                metrics.TASK_MISSING.inc()
+        # lines come after these.
+        report.settled(judged, delivered)
 
+    def _patience(self, look: Look) -> float:
+        return min(self.wakeup.poll, look.until_next_due, self.doubts.patience())
 
-@dataclass(slots=True)
-class Judged:
-    """The verdicts of a batch, by kind."""
-
-    deliver: list[Doorbell] = field(default_factory=list)
-    drop: list[Drop] = field(default_factory=list)
-    bury: list[Bury] = field(default_factory=list)
-    look_again: list[LookAgain] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, verdicts: Iterable[Verdict]) -> Judged:
-        judged = cls()
-        for verdict in verdicts:
-            match verdict:
-                case Deliver(doorbell):
-                    judged.deliver.append(doorbell)
-                case Drop():
-                    judged.drop.append(verdict)
-                case Bury():
-                    judged.bury.append(verdict)
-                case LookAgain():
-                    judged.look_again.append(verdict)
-        return judged
+    async def _wait_out(self, error: Exception, failures: int) -> None:
+        """The breaker: for a while nothing is asked of anybody; nothing is charged either."""
+        metrics.BREAKER_OPEN.set(1)
+        pause = exponential(failures, 0.1, 5, random.random())  # noqa: S311 - jitter
+        log.warning("relay_waits", reason=reason(error), failures=failures, pause=pause)
+        await self.wakeup.pause(pause)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from uuid import UUID
 
+from relay_service.envelope import Unpublishable, encode
 from relay_service.outbox import Claimed, TaskFact
 from shared.backoff import linear
 from shared.errors import WaymarkError
@@ -17,9 +18,11 @@ from shared.messages import Doorbell
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """The task is committed and waits: ring for it."""
+    """The task is committed and waits: ring for it, with these bytes."""
 
-    doorbell: Doorbell
+    message: Claimed
+    message_id: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +66,44 @@ def verify(
             f"the database is deployment {task.deployment_id} now, this relay was started on "
             f"{deployment_id}"
         )
+    if task.status == TaskStatus.CANCELED:
+        return Drop(message, "canceled")
     if TaskStatus(task.status).terminal:
         return Drop(message, "ended")
     if task.status == TaskStatus.RUNNING:
         return Drop(message, "taken")
     if message.dispatch_no < task.dispatch_no:
         return Drop(message, "superseded")
-    return Deliver(Doorbell(message.task_id, message.dispatch_no, deployment_id, task.traceparent))
+    doorbell = Doorbell(message.task_id, message.dispatch_no, deployment_id, task.traceparent)
+    try:
+        return Deliver(message, doorbell.message_id, encode(doorbell))
+    except Unpublishable:
+        return Bury(message, "unpublishable")
+
+
+@dataclass(slots=True)
+class Judged:
+    """The verdicts of a batch, by kind."""
+
+    deliver: list[Deliver] = field(default_factory=list)
+    drop: list[Drop] = field(default_factory=list)
+    bury: list[Bury] = field(default_factory=list)
+    look_again: list[LookAgain] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, verdicts: Iterable[Verdict]) -> Judged:
+        judged = cls()
+        for verdict in verdicts:
+            match verdict:
+                case Deliver():
+                    judged.deliver.append(verdict)
+                case Drop():
+                    judged.drop.append(verdict)
+                case Bury():
+                    judged.bury.append(verdict)
+                case LookAgain():
+                    judged.look_again.append(verdict)
+        return judged
 
 
 class Doubts:

@@ -5,15 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import secrets
 
 import asyncpg
 import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from shared.backoff import exponential
 from shared.database import Database, reason
 from shared.messages import OUTBOX_CHANNEL
 
 log = structlog.get_logger()
+
+PROOF = 2.0
+"""Seconds until a doorbell counts as swallowed."""
+
+PROVE_AGAIN = 60.0
+"""Seconds until another try."""
+
+HINT = (
+    "Something between relay and PostgreSQL swallows LISTEN, a transaction pooler for example. "
+    "Polling carries everything over; a direct WAYMARK_DATABASE_URL would make it quicker."
+)
 
 
 class Wakeup:
@@ -23,12 +37,25 @@ class Wakeup:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.stopping = False
+        self.heard = False
+        """Whether a doorbell is known to reach us: then the polls between may be rare."""
         self._rung = asyncio.Event()
         self._stop = asyncio.Event()
+        self._proof = asyncio.Event()
+        self._token = f"proof {secrets.token_hex(8)}"
+
+    @property
+    def poll(self) -> float:
+        """Seconds between two looks while nothing rings."""
+        settings = self.database.settings
+        return settings.relay_poll_listening if self.heard else settings.relay_poll
 
     def stop(self) -> None:
         self.stopping = True
         self._stop.set()
+        self._rung.set()
+
+    def ring(self) -> None:
         self._rung.set()
 
     async def wait(self, patience: float) -> None:
@@ -50,7 +77,7 @@ class Wakeup:
                 await self._listen_once()
                 failures = 0
                 await self.pause(0.2)  # a pooler that hangs up at once must not make us spin
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 failures += 1
                 log.info("listen_failed", error=reason(error), failures=failures)
                 await self.pause(exponential(failures, 0.2, 5, random.random()))  # noqa: S311 - jitter
@@ -59,13 +86,35 @@ class Wakeup:
         connection = await self.database.listen_connection()
         lost = asyncio.Event()
         connection.add_termination_listener(lambda *_: lost.set())
-        await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._rung.set())
+        await connection.add_listener(OUTBOX_CHANNEL, self._hear)
         self._rung.set()
         ended = [asyncio.create_task(lost.wait()), asyncio.create_task(self._stop.wait())]
         try:
-            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            while not (lost.is_set() or self.stopping):
+                await self._prove()
+                again = None if self.heard else PROVE_AGAIN
+                await asyncio.wait(ended, timeout=again, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.heard = False
             for task in ended:
                 task.cancel()
             if not connection.is_closed():
                 await connection.close(timeout=1)
+
+    async def _prove(self) -> None:
+        """Ring through another session: a pooler may accept LISTEN and deliver nothing."""
+        self._proof.clear()
+        async with self.database.autocommit() as connection:
+            parameters = {"channel": OUTBOX_CHANNEL, "token": self._token}
+            await connection.execute(text("SELECT pg_notify(:channel, :token)"), parameters)
+        try:
+            await asyncio.wait_for(self._proof.wait(), PROOF)
+        except TimeoutError:
+            poll = self.database.settings.relay_poll
+            log.warning("doorbell_not_heard", hint=HINT, poll=poll)
+        else:
+            self.heard = True
+            log.info("doorbell_heard")
+
+    def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        (self._proof if payload == self._token else self._rung).set()

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -38,11 +39,14 @@ GOODBYE = 2.0
 class Database:
     """An engine and its sessions. Create it inside the event loop that uses it."""
 
-    def __init__(self, settings: Settings, role: str) -> None:
+    def __init__(
+        self, settings: Settings, role: str, session: Mapping[str, str] | None = None
+    ) -> None:
+        """``session``: further PostgreSQL settings of each connection."""
         self.settings = settings
         self.dsn = settings.require_database()
-        self.role = role
-        self.engine = make_engine(settings, self.dsn, role)
+        self.connect = partial(_connect_driver, settings, self.dsn, role, session or {})
+        self.engine = make_engine(settings, self.connect)
         self._autocommitting = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.asynccontextmanager
@@ -85,7 +89,7 @@ class Database:
 
     async def listen_connection(self) -> asyncpg.Connection:
         """A connection of its own for LISTEN, outside the pool."""
-        return await _connect_driver(self.settings, self.dsn, self.role)
+        return await self.connect()
 
     async def close(self) -> None:
         """Say goodbye to the server; one that does not answer must not hold up our end."""
@@ -94,11 +98,13 @@ class Database:
                 await self.engine.dispose()
 
 
-def make_engine(settings: Settings, dsn: str, role: str) -> AsyncEngine:
+def make_engine(
+    settings: Settings, connect: Callable[[], Awaitable[asyncpg.Connection]]
+) -> AsyncEngine:
     # asyncpg reads the URL itself, so that sslmode, host lists and sockets work as in libpq.
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=lambda **_: _connect_driver(settings, dsn, role),
+        async_creator=lambda **_: connect(),
         pool_size=settings.database_pool,
         max_overflow=0,
         pool_timeout=settings.database_command_timeout,
@@ -114,7 +120,9 @@ def make_engine(settings: Settings, dsn: str, role: str) -> AsyncEngine:
     return engine
 
 
-async def _connect_driver(settings: Settings, dsn: str, role: str) -> asyncpg.Connection:
+async def _connect_driver(
+    settings: Settings, dsn: str, role: str, session: Mapping[str, str]
+) -> asyncpg.Connection:
     patience = f"{int(settings.database_command_timeout * 1000)}ms"
     return await asyncpg.connect(
         dsn,
@@ -130,6 +138,7 @@ async def _connect_driver(settings: Settings, dsn: str, role: str) -> asyncpg.Co
             "idle_in_transaction_session_timeout": patience,
             # No statement of ours is long enough to be worth compiling.
             "jit": "off",
+            **session,
         },
     )
 

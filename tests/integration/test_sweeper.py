@@ -10,35 +10,40 @@ import pytest
 import redis
 
 from relay_service import outbox
+from relay_service.lanes import START, Lane
 from relay_service.publisher import Publisher, connect
 from relay_service.relay import Relay
 from relay_service.sweeper import Sweeper
 from relay_service.wakeup import Wakeup
 from shared.database import Database
 from shared.errors import StartupError, Transient
+from shared.lifecycle import Priority
 from shared.messages import DEPLOYMENT_KEY
 from shared.settings import Settings
 from tests.factories import accept, event_types, execute, lock_is_waited_for, row, rows, task
 from worker_service.leases import Lease, Leases
 
 QUEUE = "waymark:roadmaps"
-
-
-@pytest.fixture
-async def sweeper(
-    settings: Settings, database: Database, valkey: redis.Redis, deployment_id: UUID
-) -> AsyncIterator[Sweeper]:
-    client = connect(settings)
-    yield Sweeper(settings, database, client, Wakeup(database), deployment_id)
-    await client.aclose()
+DEFAULT = Lane("default", Priority.NORMAL)
 
 
 @pytest.fixture
 async def relay(
-    settings: Settings, database: Database, sweeper: Sweeper, deployment_id: UUID
-) -> Relay:
-    publisher = Publisher(sweeper.client)
-    return Relay(settings, database, publisher, sweeper.wakeup, deployment_id)
+    settings: Settings, database: Database, valkey: redis.Redis, deployment_id: UUID
+) -> AsyncIterator[Relay]:
+    client = connect(settings)
+    yield Relay(settings, database, Publisher(client), Wakeup(database), deployment_id)
+    await client.aclose()
+
+
+@pytest.fixture
+async def sweeper(relay: Relay) -> Sweeper:
+    return sweeper_of(relay)
+
+
+def sweeper_of(relay: Relay) -> Sweeper:
+    lanes = relay.lookout.lanes
+    return Sweeper(relay.settings, relay.database, relay.wakeup, relay.trust, lanes)
 
 
 async def test_a_flushed_redis_gets_every_open_doorbell_again(
@@ -73,7 +78,9 @@ async def test_only_one_of_two_relays_rings_all_again(
     valkey: redis.Redis,
     deployment_id: UUID,
 ) -> None:
-    other = Sweeper(settings, database, sweeper.client, Wakeup(database), deployment_id)
+    publisher = Publisher(relay.publisher.client)
+    wakeup = Wakeup(database)
+    other = sweeper_of(Relay(settings, database, publisher, wakeup, deployment_id))
     await sweeper.check_memory()
     await other.check_memory()
     await accept(database)
@@ -92,11 +99,11 @@ async def test_rearming_waits_for_a_relay_that_is_publishing(
     """Else a message settled a moment after the re-arm would be missed by it."""
     await accept(database)
     async with database.begin() as session:
-        claimed = await outbox.claim(session, 10, [])
+        claimed = await outbox.claim(session, {DEFAULT: 10}, {DEFAULT: START}, [])
         with pytest.raises(Exception, match="lock timeout"):
             await sweeper.check_memory()
         await outbox.mark_dispatched(session, [claimed[0].task_id])
-    assert sweeper.known_incarnation is None
+    assert sweeper.trust.incarnation is None
     await sweeper.check_memory()
     assert await relay.run_once() == 1
 
@@ -135,8 +142,11 @@ async def test_a_doorbell_nobody_answers_rings_again_under_a_new_number(
     assert valkey.lindex(QUEUE, -1) == f"{task_id}:2".encode()
 
 
-async def test_each_repetition_waits_twice_as_long(sweeper: Sweeper, database: Database) -> None:
+async def test_each_repetition_waits_twice_as_long(
+    sweeper: Sweeper, relay: Relay, database: Database
+) -> None:
     await accept(database)
+    assert [await relay.run_once(), await relay.run_once()] == [1, 0]
     await execute(
         database,
         "UPDATE outbox_messages SET dispatch_no = 3, dispatched_at = now() - interval '200 s'",

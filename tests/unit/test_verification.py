@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from uuid import UUID, uuid4
 
@@ -44,16 +45,26 @@ def test_every_message_gets_exactly_the_right_verdict(
         assert verdict == Bury(message, "task_missing")
     elif task is None:
         assert verdict == LookAgain(message)
-    elif task.status in ("succeeded", "failed", "canceled"):
+    elif task.status == "canceled":
+        assert verdict == Drop(message, "canceled")
+    elif task.status in ("succeeded", "failed"):
         assert verdict == Drop(message, "ended")
     elif task.status == "running":
         assert verdict == Drop(message, "taken")
     elif message.dispatch_no < task.dispatch_no:
         assert verdict == Drop(message, "superseded")
     else:
-        assert verdict == Deliver(
-            Doorbell(message.task_id, message.dispatch_no, HERE, task.traceparent)
-        )
+        assert isinstance(verdict, Deliver)
+        sent = Doorbell(message.task_id, message.dispatch_no, HERE, task.traceparent)
+        assert (verdict.message, verdict.message_id) == (message, sent.message_id)
+        assert json.loads(verdict.body)["kwargs"] == sent.as_kwargs()
+
+
+def test_what_cannot_be_a_message_is_buried_and_stops_nobody() -> None:
+    message = Claimed(UUID(int=1), 1)
+    task = TaskFact("queued", 1, "x" * 500, HERE)
+    verdict = verify(message, task, deployment_id=HERE, last_look=False)
+    assert verdict == Bury(message, "unpublishable")
 
 
 @given(claimed, facts, st.booleans())
