@@ -36,6 +36,24 @@ async def accept(database: Database, goal: str = "Learn SQL", **body: Any) -> UU
     return task_id
 
 
+async def fill(
+    database: Database, count: int, *, tenant: str = "default", priority: int = 2
+) -> list[UUID]:
+    """Many committed tasks with their messages, each at a time of its own."""
+    sql = """
+        WITH task AS (
+            INSERT INTO tasks (id, tenant_id, priority, request_hash, input)
+            SELECT gen_random_uuid(), :tenant, :priority, '', '{"goal": "Learn SQL"}'
+            FROM generate_series(1, :count)
+            RETURNING id, tenant_id, priority
+        )
+        INSERT INTO outbox_messages (task_id, tenant_id, priority)
+        SELECT id, tenant_id, priority FROM task RETURNING task_id
+    """
+    found = await rows(database, sql, count=count, tenant=tenant, priority=priority)
+    return [one["task_id"] for one in found]
+
+
 async def orphan_message(database: Database) -> UUID:
     """An outbox message without a task, which no code of ours can write."""
     task_id = uuid7()
