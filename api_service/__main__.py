@@ -15,8 +15,8 @@ from shared import failpoints
 from shared.database import Database, wait_for_database
 from shared.errors import StartupError
 from shared.logs import set_up_logs
-from shared.metrics import serve_metrics
 from shared.migrate import REVISION
+from shared.probes import serve_metrics
 from shared.process import announce_ready, refuse_to_start
 from shared.settings import Settings, load_settings
 

@@ -12,10 +12,12 @@ import structlog
 import uvloop
 from sqlalchemy import text
 
+from relay_service.gauges import Gauges
+from relay_service.housekeeping import Housekeeper
 from relay_service.outbox import PLANNING
 from relay_service.publisher import Publisher, connect, will_pass
 from relay_service.relay import Relay
-from relay_service.sweeper import Sweeper
+from relay_service.sweeper import Duty, Sweeper
 from relay_service.wakeup import Wakeup
 from shared import failpoints
 from shared.database import Database, reason, wait_for_database
@@ -87,11 +89,28 @@ async def _run(settings: Settings, relay: Relay, beat: Callable[[], None]) -> No
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(relay.wakeup.listen())
-            group.create_task(sweeper.run())
+            group.create_task(sweeper.run(*_further_duties(settings, relay)))
             group.create_task(relay.run(beat))
     except* WaymarkError as errors:
         raise errors.exceptions[0] from None
     log.info("relay_stopped")
+
+
+def _further_duties(settings: Settings, relay: Relay) -> list[tuple[Duty, float]]:
+    housekeeper = Housekeeper(settings, relay.database)
+
+    async def delete_old() -> None:
+        await housekeeper.run_once()
+        while housekeeper.behind and not relay.wakeup.stopping:
+            await relay.wakeup.pause(0.1)
+            await housekeeper.run_once()
+
+    duties: list[tuple[Duty, float]] = []
+    if settings.retention_days is not None:
+        duties.append((delete_old, 60))
+    if settings.metrics_port is not None:
+        duties.append((Gauges(relay.database).refresh, 15))
+    return duties
 
 
 async def _ask(database: Database) -> None:

@@ -7,11 +7,13 @@ from sqlalchemy import text
 from shared import metrics
 from shared.database import Database
 
-MOST = 100_000
-"""Rows that are counted at most; a gauge that stands there means: this many or more."""
+MOST = 1_000_000
+"""Rows that are counted at most, in less than 0.1 s; a gauge that stands there means: or more."""
 
 
 class Gauges:
+    """Any relay may count: all see the same. Only worth it where metrics are served."""
+
     def __init__(self, database: Database) -> None:
         self.database = database
 

@@ -107,6 +107,7 @@ def make_engine(
         async_creator=lambda **_: connect(),
         pool_size=settings.database_pool,
         max_overflow=0,
+        pool_use_lifo=True,  # the same few connections stay warm, with their prepared statements
         pool_timeout=settings.database_command_timeout,
     )
 

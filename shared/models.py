@@ -109,6 +109,10 @@ class Task(Base):
         # The sweeper's search for expired leases. Not on lease_expires_at: each heartbeat
         # would then write a new index entry instead of staying HOT.
         Index("tasks_running_idx", "id", postgresql_where=text("status = 'running'")),
+        # Retention: deleting a roadmap makes PostgreSQL look for a task that names it.
+        Index(
+            "tasks_roadmap_id_idx", "roadmap_id", postgresql_where=text("roadmap_id IS NOT NULL")
+        ),
         {
             "postgresql_with": {
                 # A run updates its row several times; room on the page keeps the updates HOT.
@@ -146,7 +150,7 @@ class OutboxMessage(Base):
         Index("outbox_messages_lane_idx", "tenant_id", "priority", "available_at", "task_id"),
         {
             "postgresql_with": {
-                "fillfactor": "70",
+                "fillfactor": "50",
                 "autovacuum_vacuum_scale_factor": "0.01",
                 "autovacuum_vacuum_threshold": "5000",
                 "autovacuum_vacuum_cost_delay": "0",

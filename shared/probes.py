@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -196,8 +197,12 @@ class _Server(ThreadingHTTPServer):
         TCPServer.server_bind(self)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Who asked has hung up, mostly. The default writes a traceback between the log lines."""
-        log.debug("probe_broken_off", exc_info=True)
+        """The default writes a traceback between the log lines, although who asked just hung up."""
+        error = sys.exception()
+        if isinstance(error, OSError):
+            log.debug("probe_broken_off", reason=reason(error))
+        else:
+            log.error("probe_failed", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     retention_days: float | None = Field(
         default=None,
         gt=0,
+        le=36500,
         description="Ended tasks are deleted after so many days, roadmaps too; kept if unset.",
     )
 

@@ -191,18 +191,19 @@ def test_the_probe_of_the_api_asks_for_a_path_that_the_api_serves() -> None:
 
 
 @pytest.mark.parametrize("name", ["relay", "worker"])
-def test_the_probe_of_a_daemon_asks_where_its_metrics_are(name: str) -> None:
+def test_the_probe_of_a_daemon_asks_where_it_says_that_it_is_alive(name: str) -> None:
     environment = SERVICES[name]["environment"]
     expected = (environment["WAYMARK_METRICS_HOST"], environment["WAYMARK_METRICS_PORT"])
-    assert target_of(probe(name)) == (*expected, "/metrics")
+    assert target_of(probe(name)) == (*expected, "/livez")
 
 
 @pytest.mark.parametrize("name", ["relay", "worker"])
-def test_the_probe_of_a_daemon_is_content_with_the_metrics_that_we_serve(name: str) -> None:
+def test_the_probe_of_a_daemon_is_content_with_the_answer_that_we_give(name: str) -> None:
     port = free_port()
     serve = (
-        "from shared.metrics import serve_metrics; from shared.settings import load_settings;"
-        "serve_metrics(load_settings()); print('up', flush=True); input()"
+        "import asyncio; from shared.probes import Probes; from shared.settings import Settings\n"
+        "async def serve(): Probes(Settings()).serve(ready={}); print('up', flush=True); input()\n"
+        "asyncio.run(serve())"
     )
     environment = {"WAYMARK_METRICS_PORT": str(port), "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
