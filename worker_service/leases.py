@@ -230,7 +230,8 @@ REQUEUE = text(
         RETURNING id, tenant_id, priority, version, dispatch_no, available_at
     ), message AS (
         INSERT INTO outbox_messages (task_id, tenant_id, dispatch_no, priority, available_at)
-        SELECT id, tenant_id, dispatch_no, priority, available_at FROM returned
+        -- not now(): see OutboxMessage.available_at
+        SELECT id, tenant_id, dispatch_no, priority, clock_timestamp() + :delay FROM returned
         ON CONFLICT (task_id) DO UPDATE SET
             dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
             available_at = EXCLUDED.available_at, dispatched_at = NULL

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from shared.database import Database
 from shared.lifecycle import Priority
 from shared.settings import Settings
 from tests.factories import accept, execute, fill
+from worker_service.leases import REQUEUE, Leases
 
 DEFAULT = Lane("default", Priority.NORMAL)
 QUEUE = "waymark:roadmaps"
@@ -138,6 +140,22 @@ async def test_a_commit_that_comes_late_is_found_below_what_was_carried_since(
             assert await relay.run_once() == 0
     assert await relay.run_once() == 1
     assert valkey.lindex(QUEUE, -1) == f"{late}:1".encode()
+
+
+async def test_a_task_given_back_is_found_however_long_ago_its_transaction_began(
+    relay: Relay, database: Database
+) -> None:
+    lease = await Leases(database, owner="me", seconds=60).acquire(await accept(database), 3)
+    assert lease is not None
+    fence = {"task_id": lease.task_id, "token": lease.token}
+    about = {"event": "task.requeued", "data": "{}", "uncharged": 1, "delay": timedelta(0)}
+    async with database.begin() as session:
+        await session.execute(text("SELECT now()"))
+        for _ in range(5):
+            await accept(database)
+            assert await carry_all(relay) == 1
+        await session.execute(REQUEUE, fence | about)
+    assert await relay.run_once() == 1
 
 
 async def test_what_another_relay_claimed_and_gave_back_is_found_below_the_mark(
