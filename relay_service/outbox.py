@@ -181,10 +181,21 @@ async def rearm_all(database: Database, incarnation: str) -> int | None:
 
 
 async def rearm_unanswered(
-    connection: Connection, heads: Mapping[Lane, Position], redeliver_after: timedelta, limit: int
+    connection: Connection,
+    heads: Mapping[Lane, Position],
+    redeliver_after: timedelta,
+    queued: Collection[UUID],
+    limit: int,
 ) -> Sequence[UUID]:
-    """Ring again, under a new number, what nobody answered; each time with more patience."""
-    parameters = _columns(heads) | {"redeliver_after": redeliver_after, "limit": limit}
+    """Ring again, under a new number, what nobody answered; each time with more patience.
+
+    What is ``queued`` in Redis is not lost: it waits its turn.
+    """
+    parameters = _columns(heads) | {
+        "redeliver_after": redeliver_after,
+        "queued": list(queued),
+        "limit": limit,
+    }
     return (await connection.execute(REARM_UNANSWERED, parameters)).scalars().all()
 
 
@@ -388,6 +399,7 @@ REARM_UNANSWERED = text(
               AND (message.available_at, message.task_id) < (lane.place_at, lane.place_id)
               AND dispatched_at < now()
                 - CAST(:redeliver_after AS interval) * power(2, least(dispatch_no - 1, 6))
+              AND task_id <> ALL (CAST(:queued AS uuid[]))
             ORDER BY message.available_at, message.task_id LIMIT :limit
             FOR UPDATE SKIP LOCKED
         ) AS message LIMIT :limit

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -19,6 +21,8 @@ from shared.settings import Settings
 
 QUEUE_KEY = f"{NAMESPACE}:{QUEUE}"
 UNLIMITED = 2**31
+TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(?=:\d)")
+"""How a message id of ours begins."""
 
 
 class BrokerUnavailable(WaymarkError):
@@ -78,6 +82,15 @@ class Publisher:
         """How many messages wait in Redis, and how many slots the live workers have."""
         depth, *members = await self._ask(self._fill, [QUEUE_KEY, SLOTS_KEY], [])
         return depth, sum(int(member.partition(b" ")[0]) for member in members)
+
+    async def queued(self) -> list[UUID]:
+        """The tasks whose messages wait in Redis' queue, the first ten thousand of them."""
+        try:
+            ids = await self.client.lrange(QUEUE_KEY, 0, 9_999)
+        except (RedisError, OSError) as error:
+            raise BrokerUnavailable(f"Redis: {error}") from error
+        found = (TASK_ID.match(one.decode(errors="replace")) for one in ids)
+        return [UUID(match[0]) for match in found if match]
 
     async def _ask(self, script: Any, keys: list[str], arguments: list[Any]) -> list[Any]:
         try:

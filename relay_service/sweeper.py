@@ -64,8 +64,9 @@ class Sweeper:
     async def ring_again(self) -> None:
         patience = timedelta(seconds=self.settings.redeliver_after)
         heads = self.lanes.heads()
+        queued = await self.trust.publisher.queued()
         async with self.database.autocommit() as connection:
-            rearmed = await outbox.rearm_unanswered(connection, heads, patience, PASS_LIMIT)
+            rearmed = await outbox.rearm_unanswered(connection, heads, patience, queued, PASS_LIMIT)
         if rearmed:
             log.warning("doorbells_unanswered", task_ids=[str(one) for one in rearmed])
             metrics.REARMED.labels("unanswered").inc(len(rearmed))

@@ -137,16 +137,22 @@ async def test_a_doorbell_nobody_answers_rings_again_under_a_new_number(
     await execute(
         database, "UPDATE outbox_messages SET dispatched_at = now() - interval '61 seconds'"
     )
+    valkey.rpush(QUEUE, "of somebody else")
+    await sweeper.ring_again()
+    assert await relay.run_once() == 0, "it waits its turn in Redis"
+
+    assert valkey.lpop(QUEUE) == f"{task_id}:1".encode()  # fetched, but the answer was lost
     await sweeper.ring_again()
     assert await relay.run_once() == 1
     assert valkey.lindex(QUEUE, -1) == f"{task_id}:2".encode()
 
 
 async def test_each_repetition_waits_twice_as_long(
-    sweeper: Sweeper, relay: Relay, database: Database
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
 ) -> None:
     await accept(database)
     assert [await relay.run_once(), await relay.run_once()] == [1, 0]
+    valkey.delete(QUEUE)
     await execute(
         database,
         "UPDATE outbox_messages SET dispatch_no = 3, dispatched_at = now() - interval '200 s'",
