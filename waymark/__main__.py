@@ -12,6 +12,7 @@ from shared.errors import WaymarkError
 from waymark.commands.config import config
 from waymark.commands.db import db
 from waymark.commands.demo import demo
+from waymark.commands.outbox import outbox
 from waymark.commands.plain import Command, group, help_without_command
 from waymark.commands.tasks import tasks
 from waymark.commands.up import up
@@ -28,6 +29,7 @@ app = group("Learning roadmaps over HTTP. An accepted task is never lost.", epil
 app.command(cls=Command)(up)
 app.command(cls=Command)(demo)
 app.add_typer(tasks, name="tasks")
+app.add_typer(outbox, name="outbox")
 app.add_typer(db, name="db")
 app.command(cls=Command)(config)
 

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     TIMED_OUT = 6
     UNREACHABLE = 7
     CONFLICT = 8
+    UNHEALTHY = 9
     INTERRUPTED = 130
 
 
@@ -22,10 +23,11 @@ EXIT_CODES = {
     ExitCode.UNEXPECTED: "unexpected error, or a process cannot start",
     ExitCode.USAGE: "wrong usage, or the API refuses the input",
     ExitCode.TASK_FAILED: "the awaited task failed or was canceled",
-    ExitCode.NOT_FOUND: "no such task or roadmap",
+    ExitCode.NOT_FOUND: "no such task, roadmap or dead letter",
     ExitCode.TIMED_OUT: "waited long enough; the task goes on",
     ExitCode.UNREACHABLE: "the server does not answer",
     ExitCode.CONFLICT: "conflict, such as a reused idempotency key",
+    ExitCode.UNHEALTHY: "unhealthy: a message waits longer than --max-lag",
     ExitCode.INTERRUPTED: "Ctrl-C; a task that was submitted goes on",
 }
-"""4 (credentials) and 9 (unhealthy) are kept free for what they mean elsewhere."""
+"""4 (credentials) is kept free for what it means elsewhere."""

@@ -27,11 +27,11 @@ def bring_up_to_date(
             return upgrade(database_url)
         except Exception as error:
             if not connection_lost(error):
-                raise StartupError(_complaint(database_url, "refused", error)) from error
+                raise StartupError(trouble(database_url, "refused", error)) from error
             if enough.is_set() or time.monotonic() > deadline:
-                raise StartupError(_complaint(database_url, "does not answer", error)) from error
+                raise StartupError(trouble(database_url, "does not answer", error)) from error
             if not told:
-                waiting(_complaint(database_url, "does not answer", error))
+                waiting(trouble(database_url, "does not answer", error))
                 told = True
         enough.wait(0.5)
 
@@ -55,12 +55,13 @@ def current_revision(database_url: str) -> str | None:
     try:
         return asyncio.run(ask())
     except OSError as error:
-        raise StartupError(_complaint(database_url, "does not answer", error)) from error
+        raise StartupError(trouble(database_url, "does not answer", error)) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
-        raise StartupError(_complaint(database_url, "refused", error)) from error
+        raise StartupError(trouble(database_url, "refused", error)) from error
 
 
-def _complaint(database_url: str, what: str, error: Exception) -> str:
+def trouble(database_url: str, what: str, error: Exception) -> str:
+    """A sentence about the server, without its password."""
     from shared.database import place, reason
 
     return f"PostgreSQL at {place(database_url)} {what} ({reason(error).rstrip('.')})."

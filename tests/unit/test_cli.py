@@ -217,8 +217,12 @@ def waymark(
 @pytest.mark.parametrize(
     ("group", "commands"),
     [
-        ((), ("up", "demo", "config", "tasks", "db")),
+        ((), ("up", "demo", "config", "tasks", "outbox", "db")),
         (("tasks",), ("submit", "get", "watch", "roadmap")),
+        (
+            ("outbox",),
+            ("status", "list", "show", "dead", "replay", "discard", "pause", "resume"),
+        ),
         (("db",), ("upgrade", "status")),
     ],
 )
@@ -232,7 +236,11 @@ def test_without_a_command_it_prints_a_short_help(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "up", "demo", "config", "tasks submit", "tasks watch", "db status"]
+    "command",
+    [
+        *("", "up", "demo", "config", "tasks submit", "tasks watch", "db status"),
+        *("outbox", "outbox status", "outbox list", "outbox show", "outbox replay"),
+    ],
 )
 def test_help_is_plain_and_names_values_by_one_word(waymark: Any, command: str) -> None:
     help_text = waymark(*command.split(), "--help").out
@@ -280,7 +288,9 @@ def test_the_help_loads_nothing_heavy() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
-    assert not {"sqlalchemy", "httpx2", "asyncpg", "alembic", "pydantic", "asyncio"} & set(loaded)
+    assert not {"sqlalchemy", "httpx2", "asyncpg", "alembic", "pydantic", "asyncio", "redis"} & set(
+        loaded
+    )
 
 
 def test_submit_sends_what_was_said_and_nothing_else(api: ScriptedApi, waymark: Any) -> None:

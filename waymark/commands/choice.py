@@ -1,0 +1,201 @@
+"""Which dead letters a command is about: named one by one, or chosen by a filter."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID
+
+import typer
+
+from waymark.complaints import Complaint
+from waymark.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from shared.database import Database
+    from waymark.outbox import Document, Filter
+
+FIRST = 5
+"""Numbers that a preview names."""
+
+LARGEST = 2**63
+"""No dead letter has such a number."""
+
+
+def _fingerprint(text: str | None) -> str | None:
+    if text is None or re.fullmatch(r"[0-9a-f]{8}", text):
+        return text
+    raise Complaint(
+        f"“{text}” is not a fingerprint.",
+        hint="`waymark outbox dead` shows them: eight letters and digits such as 09c2f41e.",
+        code=ExitCode.USAGE,
+    )
+
+
+IdsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="Numbers of dead letters, or ids of tasks."),
+]
+FingerprintOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fingerprint", metavar="F", callback=_fingerprint, help="Those of this group of errors."
+    ),
+]
+LetterReasonOption = Annotated[
+    str | None,
+    typer.Option(
+        "--letter-reason", metavar="NAME", help="Those with this reason, such as worker_lost."
+    ),
+]
+SourceOption = Annotated[
+    Literal["relay", "worker", "sweeper"] | None,
+    typer.Option("--source", metavar="WHO", help="Those that relay, worker or sweeper wrote."),
+]
+TenantOption = Annotated[
+    str | None, typer.Option("--tenant", metavar="NAME", help="Those of this tenant's tasks.")
+]
+AfterOption = Annotated[
+    str | None,
+    typer.Option("--after", metavar="TIME", help="Not older: 2026-11-23 or 2026-11-23T10:00, UTC."),
+]
+BeforeOption = Annotated[
+    str | None, typer.Option("--before", metavar="TIME", help="Only older, in the same form.")
+]
+
+
+def parse_id(text: str) -> int | UUID:
+    """The number of a dead letter, or the id of a task."""
+    if re.fullmatch(r"[0-9]+", text):
+        return min(int(text[:20]), LARGEST - 1)
+    try:
+        return UUID(text)
+    except ValueError:
+        raise Complaint(
+            f"“{text}” is neither the number of a dead letter nor the id of a task.",
+            hint="`waymark outbox dead` shows numbers, `waymark outbox list` ids.",
+            code=ExitCode.USAGE,
+        ) from None
+
+
+def filter_of(
+    *,
+    fingerprint: str | None,
+    letter_reason: str | None,
+    source: str | None,
+    tenant: str | None,
+    after: str | None,
+    before: str | None,
+) -> Filter:
+    from waymark.outbox import Filter
+
+    return Filter(
+        fingerprint=fingerprint,
+        reason=letter_reason,
+        source=source,
+        tenant=tenant,
+        after=_time(after, "--after"),
+        before=_time(before, "--before"),
+    )
+
+
+def _time(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Complaint(
+            f"“{text}” is not a time for {option}.",
+            hint="it looks like 2026-11-23 or 2026-11-23T10:00:00Z; without a zone it is UTC.",
+            code=ExitCode.USAGE,
+        ) from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Either ``ids`` or ``filter`` says something."""
+
+    ids: list[int | UUID]
+    filter: Filter
+
+    @classmethod
+    def of(cls, ids: Iterable[str] | None, wanted: Filter) -> Choice:
+        parsed = list(dict.fromkeys(map(parse_id, ids or ())))
+        if bool(parsed) == bool(wanted.said()):
+            wrong = "name dead letters or give a filter, not both." if parsed else "which ones?"
+            raise Complaint(
+                wrong,
+                hint="dead letters by number, tasks by id, or --fingerprint, --letter-reason, "
+                "--source, --tenant, --after, --before.",
+                code=ExitCode.USAGE,
+            )
+        return cls(parsed, wanted)
+
+    async def letters(self, database: Database) -> list[Document]:
+        from waymark import outbox
+
+        if not self.ids:
+            return [dict(row) for row in await outbox.matching(database, self.filter)]
+        found = await outbox.named(database, self._numbers(), self._task_ids())
+        return [dict(row) for row in found]
+
+    def detail(self) -> Document:
+        """How it was said, for the record."""
+        if self.ids:
+            return {"ids": [one if isinstance(one, int) else str(one) for one in self.ids]}
+        said = self.filter.said().items()
+        return {
+            "filter": {
+                name: value.isoformat() if isinstance(value, datetime) else value
+                for name, value in said
+            }
+        }
+
+    def unknown(self, letters: Sequence[Document]) -> list[int | UUID]:
+        there = {one["id"] for one in letters} | {one["task_id"] for one in letters}
+        return [one for one in self.ids if one not in there]
+
+    def _numbers(self) -> list[int]:
+        return [one for one in self.ids if isinstance(one, int)]
+
+    def _task_ids(self) -> list[UUID]:
+        return [one for one in self.ids if isinstance(one, UUID)]
+
+
+def fate(letter: Document) -> str:
+    """What a replay makes of a dead letter, by how its task is."""
+    match letter["task_status"]:
+        case None:
+            return "missing"
+        case "running":
+            return "running"
+        case "queued":
+            return "dispatch_again"
+        case "succeeded":
+            return "succeeded"
+        case _:
+            return "new_task"
+
+
+def preview(letters: Sequence[Document], *, replaying: bool) -> Document:
+    groups: dict[str, Document] = {}
+    for one in letters:
+        names = ("fingerprint", "source", "reason", "error")
+        entry = groups.setdefault(
+            one["fingerprint"], {name: one[name] for name in names} | {"count": 0}
+        )
+        entry["count"] += 1
+    tasks = {one["task_id"] or one["id"]: fate(one) for one in letters}
+    return {
+        "dead_letters": len(letters),
+        "tasks": len(tasks),
+        "groups": sorted(groups.values(), key=lambda one: -one["count"]),
+        "fates": dict(Counter(tasks.values())) if replaying else {},
+        "first": [one["id"] for one in letters[:FIRST]],
+    }
