@@ -39,11 +39,13 @@ MAX_LANES = 3000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """When a look was taken, and which transactions it could not see yet (``xmin`` to ``xmax``)."""
+    """When a look was taken, and which transactions it could not see: from ``xmin`` on some, from
+    ``next_xid`` on all, because those had not begun. A snapshot's own xmax says less: it is the id
+    after the last that ended, and younger ones may be under way."""
 
     now: datetime
     xmin: int
-    xmax: int
+    next_xid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Mark:
             self.floor = max(self.floor, min(self._next, self.head))
             self._next = None
         if self._next is None:
-            self._next, self._fence, self._since = self.head, snapshot.xmax, snapshot.now
+            self._next, self._fence, self._since = self.head, snapshot.next_xid, snapshot.now
 
     def _has_settled(self, snapshot: Snapshot) -> bool:
         return snapshot.xmin >= self._fence or snapshot.now - self._since > PATIENCE

@@ -86,7 +86,7 @@ async def look(
         rows = (await connection.execute(LOOK, parameters)).all()
     first = rows[0]
     return Look(
-        snapshot=Snapshot(first.now, first.xmin, first.xmax),
+        snapshot=Snapshot(first.now, first.xmin, first.next_xid),
         paused=first.paused,
         rearmings=first.rearmings,
         backlogs={
@@ -239,7 +239,8 @@ LOOK = text(
     WITH header AS (
         SELECT now() AS now, paused_at IS NOT NULL AS paused, rearmings,
                CAST(CAST(pg_snapshot_xmin(pg_current_snapshot()) AS text) AS bigint) AS xmin,
-               CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint) AS xmax
+               CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)
+               + age(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS xid)) AS next_xid
         FROM deployment
     ), lane AS ({LANES}), known AS (
         SELECT lane.tenant_id, lane.priority, due.*, delayed.next_due

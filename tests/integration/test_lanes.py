@@ -142,6 +142,20 @@ async def test_a_commit_that_comes_late_is_found_below_what_was_carried_since(
     assert valkey.lindex(QUEUE, -1) == f"{late}:1".encode()
 
 
+async def test_a_commit_that_comes_late_is_found_also_if_nothing_else_was_committed_since(
+    relay: Relay, database: Database
+) -> None:
+    """A snapshot's xmax is the id after the last that *ended*: younger ones may be under way."""
+    late = await accept(database)
+    assert await carry_all(relay) == 1  # the lane is known
+    await execute(database, "DELETE FROM outbox_messages")
+    async with database.begin() as session:
+        await insert_late(session, late)
+        for _ in range(5):
+            assert await relay.run_once() == 0
+    assert await relay.run_once() == 1
+
+
 async def test_a_task_given_back_is_found_however_long_ago_its_transaction_began(
     relay: Relay, database: Database
 ) -> None:

@@ -28,6 +28,7 @@ class Server:
 
     clock: int = 0
     next_xid: int = 100
+    last_ended: int = 99
     open: dict[int, list[Position]] = field(default_factory=dict)
     waiting: set[Position] = field(default_factory=set)
     mark: Mark = field(default_factory=Mark)
@@ -47,7 +48,9 @@ class Server:
 
     def end(self, which: int, *, commit: bool) -> None:
         if self.open:
-            rows = self.open.pop(sorted(self.open)[which % len(self.open)])
+            xid = sorted(self.open)[which % len(self.open)]
+            self.last_ended = max(self.last_ended, xid)
+            rows = self.open.pop(xid)
             self.waiting.update(rows if commit else [])
 
     def look_and_settle(self, count: int) -> None:
@@ -55,7 +58,8 @@ class Server:
         now = START.available_at + timedelta(microseconds=self.clock)
         assert all(position >= self.mark.floor for position in self.waiting)
         seen = sorted(self.waiting)
-        snapshot = Snapshot(now, min(self.open, default=self.next_xid), self.next_xid)
+        xmax = self.last_ended + 1  # PostgreSQL's own: younger ones may be open
+        snapshot = Snapshot(now, min([*self.open, xmax]), self.next_xid)
         self.mark.learn(Backlog(len(seen), seen[0] if seen else None, None), snapshot)
         self.waiting.difference_update(seen[:count])
 
