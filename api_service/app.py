@@ -12,6 +12,7 @@ from api_service import health, problems, routes
 from api_service.body_limit import BodyLimit
 from api_service.caller import ServiceSet
 from api_service.doorbell import Doorbell
+from api_service.submission import Submissions
 from shared.database import Database
 from shared.settings import Settings
 
@@ -20,10 +21,12 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings, "api")
+        submissions = Submissions(database)
         doorbell = Doorbell(database)
-        app.state.services = ServiceSet(database, doorbell)
+        app.state.services = ServiceSet(database, submissions, doorbell)
         ringing = asyncio.create_task(doorbell.run(), name="doorbell")
         yield
+        await submissions.close()
         ringing.cancel()
         await asyncio.gather(ringing, return_exceptions=True)
         await doorbell.close()

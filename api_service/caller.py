@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request
 
 from api_service.doorbell import Doorbell
 from api_service.problems import Problem
+from api_service.submission import Submissions
 from shared.database import Database
 
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -20,20 +21,21 @@ PRINTABLE = re.compile(r"[\x20-\x7e]{1,255}")
 @dataclass(frozen=True, slots=True)
 class ServiceSet:
     database: Database
+    submissions: Submissions
     doorbell: Doorbell
 
 
-def services(request: Request) -> ServiceSet:
+async def services(request: Request) -> ServiceSet:
     found: ServiceSet = request.app.state.services
     return found
 
 
-def tenant() -> str:
+async def tenant() -> str:
     """Who calls. Until there are keys, everybody is the default tenant."""
     return "default"
 
 
-def idempotency_key(
+async def idempotency_key(
     idempotency_key: Annotated[
         str | None, Header(description="Repeat it with the same body to get the same task.")
     ] = None,
@@ -53,7 +55,7 @@ def idempotency_key(
     return key
 
 
-def traceparent(traceparent: Annotated[str | None, Header()] = None) -> str:
+async def traceparent(traceparent: Annotated[str | None, Header()] = None) -> str:
     """The caller's trace (W3C Trace Context); a new one when it has none or a broken one."""
     if traceparent and TRACEPARENT.fullmatch(traceparent):
         return traceparent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -84,7 +85,7 @@ class TaskView(BaseModel):
     links: Links
 
     @classmethod
-    def of(cls, row: RowMapping) -> TaskView:
+    def of(cls, row: Mapping[str, Any] | RowMapping) -> TaskView:
         """From a row of ``tasks`` beside its outbox message, if it still has one."""
         task_id, roadmap_id = row["id"], row["roadmap_id"]
         url = f"/v1/tasks/{task_id}"

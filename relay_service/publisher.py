@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -86,7 +86,7 @@ class Publisher:
     async def queued(self) -> list[UUID]:
         """The tasks whose messages wait in Redis' queue, the first ten thousand of them."""
         try:
-            ids = await self.client.lrange(QUEUE_KEY, 0, 9_999)
+            ids = cast(list[bytes], await self.client.lrange(QUEUE_KEY, 0, 9_999))
         except (RedisError, OSError) as error:
             raise BrokerUnavailable(f"Redis: {error}") from error
         found = (TASK_ID.match(one.decode(errors="replace")) for one in ids)

@@ -10,7 +10,7 @@ import secrets
 import asyncpg
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.backoff import exponential
 from shared.database import Database, reason
@@ -22,7 +22,10 @@ PROOF = 2.0
 """Seconds until a doorbell counts as swallowed."""
 
 PROVE_AGAIN = 60.0
-"""Seconds until another try."""
+"""Seconds between two proofs."""
+
+TROUBLE = (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""A hint may fail for any reason of the database's; an empty pool is one, too."""
 
 HINT = (
     "Something between relay and PostgreSQL swallows LISTEN, a transaction pooler for example. "
@@ -77,7 +80,7 @@ class Wakeup:
                 await self._listen_once()
                 failures = 0
                 await self.pause(0.2)  # a pooler that hangs up at once must not make us spin
-            except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except TROUBLE as error:
                 failures += 1
                 log.info("listen_failed", error=reason(error), failures=failures)
                 await self.pause(exponential(failures, 0.2, 5, random.random()))  # noqa: S311 - jitter
@@ -91,9 +94,12 @@ class Wakeup:
         ended = [asyncio.create_task(lost.wait()), asyncio.create_task(self._stop.wait())]
         try:
             while not (lost.is_set() or self.stopping):
-                await self._prove()
-                again = None if self.heard else PROVE_AGAIN
-                await asyncio.wait(ended, timeout=again, return_when=asyncio.FIRST_COMPLETED)
+                heard, self.heard = self.heard, await self._reaches_us()
+                if heard and not self.heard:
+                    return  # the server at its other end may be a former primary
+                if self.heard and not heard:
+                    log.info("doorbell_heard")
+                await asyncio.wait(ended, timeout=PROVE_AGAIN, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.heard = False
             for task in ended:
@@ -101,7 +107,7 @@ class Wakeup:
             if not connection.is_closed():
                 await connection.close(timeout=1)
 
-    async def _prove(self) -> None:
+    async def _reaches_us(self) -> bool:
         """Ring through another session: a pooler may accept LISTEN and deliver nothing."""
         self._proof.clear()
         async with self.database.autocommit() as connection:
@@ -112,9 +118,8 @@ class Wakeup:
         except TimeoutError:
             poll = self.database.settings.relay_poll
             log.warning("doorbell_not_heard", hint=HINT, poll=poll)
-        else:
-            self.heard = True
-            log.info("doorbell_heard")
+            return False
+        return True
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         (self._proof if payload == self._token else self._rung).set()

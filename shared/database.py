@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy import event, text
+from sqlalchemy import ExceptionContext, event, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -25,7 +25,8 @@ from shared.settings import Settings
 
 # SQLSTATEs after which the same statements may well succeed on a new connection: connection
 # trouble, server starting or stopping, too many clients or too little disk, a demoted primary.
-RECOVERABLE = ("08", "57P01", "57P02", "57P03", "53", "25006")
+READ_ONLY = "25006"
+RECOVERABLE = ("08", "57P01", "57P02", "57P03", "53", READ_ONLY)
 CONFLICTS = ("40001", "40P01", "55P03")
 """Serialization failure, deadlock, lock timeout: the transaction may be tried again as it is."""
 
@@ -117,6 +118,12 @@ def make_engine(
         # cost three round trips on each checkout.
         if connection.driver_connection.is_closed():
             raise DisconnectionError("the server closed this connection")
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _leave_the_demoted(context: ExceptionContext) -> None:
+        # After a failover its sessions may stay open, and would refuse each write for ever.
+        if sqlstate(context.original_exception) == READ_ONLY:
+            context.is_disconnect = True
 
     return engine
 

@@ -68,3 +68,8 @@ BREAKER_OPEN = Gauge(
 PAUSED = Gauge("waymark_relay_paused", "1 while an operator holds the relays back, else 0.")
 WINDOW = Gauge("waymark_relay_window_messages", "How many messages may wait in Redis at once.")
 DEPTH = Gauge("waymark_relay_depth_messages", "How many messages wait in Redis.")
+SUBMISSION_BATCH_SIZE = Histogram(
+    "waymark_submission_batch_size",
+    "Submissions that shared one commit.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 256),
+)

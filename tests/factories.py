@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping, text
 from uuid_utils.compat import uuid7
 
 from api_service.schemas import NewRoadmapRequest, TaskSubmission
-from api_service.submission import NewTask, submit
+from api_service.submission import NewTask, Submissions
 from shared.database import Database
 from shared.roadmap import (
     Concept,
@@ -32,7 +32,7 @@ def new_task(goal: str = "Learn SQL", *, key: str | None = None, **body: Any) ->
 
 async def accept(database: Database, goal: str = "Learn SQL", **body: Any) -> UUID:
     """A committed task with its outbox message, as the API makes them."""
-    task_id: UUID = (await submit(database, new_task(goal, **body))).task["id"]
+    task_id: UUID = (await Submissions(database).submit(new_task(goal, **body))).task["id"]
     return task_id
 
 

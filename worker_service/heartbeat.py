@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -63,13 +63,14 @@ class Heartbeat:
         finally:
             del self.holdings[lease.task_id]
 
-    async def run(self) -> None:
-        """Beat at a fixed rhythm, however long a beat takes."""
+    async def run(self, pulse: Callable[[], None] = lambda: None) -> None:
+        """Beat at a fixed rhythm, however long a beat takes; ``pulse`` is called each time."""
         clock = asyncio.get_running_loop().time
         next_beat = clock()
         while True:
             next_beat += self.interval
             await asyncio.sleep(next_beat - clock())
+            pulse()
             if self.holdings:
                 await self.beat()
 

@@ -21,7 +21,7 @@ from shared.settings import Settings
 from tests.conftest import Servers
 from tests.eventually import eventually
 from tests.factories import execute, row, rows
-from tests.integration.test_submission import Wire
+from tests.wire import Wire
 
 INSERT = text("INSERT INTO task_events (task_id, seq, type) VALUES (gen_random_uuid(), 1, 'x')")
 

@@ -27,8 +27,9 @@ from shared.roadmap import RoadmapRequest
 from shared.settings import Settings
 from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
-from tests.factories import accept, execute, small_roadmap
-from tests.integration.test_submission import NOTHING, ONE_TASK, Wire, stored
+from tests.factories import accept, execute, rows, small_roadmap
+from tests.integration.test_submission import NOTHING, ONE_TASK, stored
+from tests.wire import Wire
 from waymark.processes import LOCALHOST, pick_port
 
 JSON = {"Content-Type": "application/json"}
@@ -629,11 +630,21 @@ async def test_without_its_database_the_api_says_so_lives_on_and_recovers(
     async def ready() -> None:
         api.has_logged("api_ready")
 
+    async def doorbells() -> int:
+        rung = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'NOTIFY%'"
+        return len(await rows(database, rung))
+
+    async def one_more_doorbell() -> None:
+        assert await doorbells() > doorbells_before
+
     try:
         await eventually(ready)
+        doorbells_before = await doorbells()
         async with httpx2.AsyncClient(base_url=api.url, timeout=30) as client:
             assert (await client.get("/readyz")).json() == {"status": "ok"}
             assert (await client.post("/v1/tasks", json=a_goal())).status_code == 202
+
+            await eventually(one_more_doorbell)  # nobody is about to connect
 
             port = urlsplit(wire.url).port or 0
             await wire.close()

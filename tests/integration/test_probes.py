@@ -30,7 +30,7 @@ from shared.settings import Settings
 from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
 from tests.integration.test_startup import NOBODY, Role
-from tests.integration.test_submission import Wire
+from tests.wire import Wire
 from waymark.processes import LOCALHOST, pick_port
 
 

@@ -28,7 +28,7 @@ from shared.settings import PREFIX
 from tests.conftest import Servers
 from tests.eventually import eventually
 from tests.factories import task
-from tests.integration.test_submission import Wire
+from tests.wire import Wire
 from waymark.processes import LOCALHOST, pick_port
 
 ROLES = ("api", "relay", "worker")
