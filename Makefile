@@ -19,10 +19,10 @@ LOCKS := requirements.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up test check bench fmt lock
+.PHONY: help setup demo up test check bench bench-long fmt lock
 
 help: ## List these targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The stamp holds what .venv was built from: place, project, locks. Contents count, not dates,
 # because a fresh clone dates every file anew.
@@ -73,6 +73,9 @@ fmt: setup ## Format the code and fix what can be fixed
 
 bench: setup ## Measure, all or one: make bench ONLY=relay
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+bench-long: setup ## The same with a million rows and a held snapshot
+	@$(BIN)/python -m benchmarks --long $(ONLY)
 
 # Run with the oldest Python we support. ARGS=--upgrade moves every pin.
 COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes \

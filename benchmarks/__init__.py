@@ -1,1 +1,1 @@
-"""Measurements, as ratios of two things done side by side in one run: machines are noisy."""
+"""Measurements beside their bars and beside the obvious way, in one run: machines are noisy."""

@@ -1,48 +1,53 @@
-"""``python -m benchmarks [NAME]``: run all measurements or one, print each beside its yardstick."""
+"""``python -m benchmarks [--long] [AREA …]``: measure all or some, each figure beside its bar."""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
-from benchmarks import relay, submission
-from benchmarks.yardstick import Comparison
-from shared import migrate
-from shared.settings import Settings
-from waymark.embedded import PostgresServer, ValkeyServer
+import uvloop
 
-MEASUREMENTS: dict[str, Callable[[Settings], Coroutine[Any, Any, list[Comparison]]]] = {
+from benchmarks import api, planner, relay, report, worker
+from benchmarks.report import Figure
+from benchmarks.servers import Servers, servers
+from shared.logs import set_up_logs
+from shared.settings import Settings
+
+Area = Callable[[Servers, bool], Coroutine[Any, Any, list[Figure]]]
+"""Measures on servers of its own; the flag asks for the long runs, too."""
+
+AREAS: dict[str, Area] = {
+    "planner": planner.measure,
+    "api": api.measure,
+    "worker": worker.measure,
     "relay": relay.measure,
-    "submission": submission.measure,
 }
 
 
-def main(names: list[str]) -> int:
-    unknown = set(names) - set(MEASUREMENTS)
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("areas", nargs="*", metavar="AREA", help=" | ".join(AREAS))
+    parser.add_argument("--long", action="store_true", help="the million-row and long runs, too")
+    asked = parser.parse_args()
+    unknown = [name for name in asked.areas if name not in AREAS]
     if unknown:
-        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
-        return 2
-    with tempfile.TemporaryDirectory() as folder:
-        postgres, valkey = PostgresServer(Path(folder) / "p"), ValkeyServer(Path(folder) / "v")
-        try:
-            postgres.start()
-            valkey.start()
-            migrate.upgrade(postgres.url)
-            settings = Settings.model_validate(
-                {"database_url": postgres.url, "redis_url": valkey.url, "log_level": "error"}
-            )
-            for name in names or MEASUREMENTS:
-                for comparison in asyncio.run(MEASUREMENTS[name](settings)):
-                    print(comparison)
-        finally:
-            valkey.stop()
-            postgres.remove()
-    return 0
+        parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(AREAS)}")
+    set_up_logs(Settings(log_level="error"), "benchmark")
+    figures: list[Figure] = []
+    for name in asked.areas or AREAS:
+        print(f"Measuring: {name}", file=sys.stderr)
+        with servers() as fresh:
+            found = uvloop.run(AREAS[name](fresh, asked.long))
+        report.show(name, found)
+        figures += found
+        report.keep(figures, merge=bool(asked.areas))
+    missed = [one.name for one in figures if not one.holds]
+    for one in missed:
+        print(f"Does not hold: {one}.")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

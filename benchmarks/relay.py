@@ -1,60 +1,108 @@
-"""Rows per second through the relay, beside Dramatiq's own enqueue in a loop."""
+"""Rows per second through the relay, beside a loop by hand and beside Dramatiq's enqueue."""
 
 from __future__ import annotations
 
-from uuid import uuid4
+import asyncio
+import os
 
-import redis
-from dramatiq import Message
-from dramatiq.brokers.redis import RedisBroker
-from sqlalchemy import text
+import redis.asyncio
 
-from benchmarks.yardstick import Comparison, compare
-from relay_service.publisher import Publisher, connect
-from relay_service.relay import Relay
-from relay_service.wakeup import Wakeup
-from shared.database import Database, wait_for_database
-from shared.logs import set_up_logs
-from shared.messages import ACTOR, QUEUE, Doorbell
-from shared.migrate import REVISION
-from shared.settings import Settings
+from benchmarks import backlog, cost, order
+from benchmarks.carrying import UNLIMITED, clear_queues
+from benchmarks.contestant import contestant, together
+from benchmarks.report import Figure, at_least, beside, for_orientation
+from benchmarks.servers import Place, Servers
+from benchmarks.tables import fill, renew, settle
+from benchmarks.yardstick import Rounds, in_turns
 
-WAITING = 5_000
-LOOPED = 2_000
-
-FILL = """
-WITH task AS (
-    INSERT INTO tasks (id, request_hash, input)
-    SELECT gen_random_uuid(), '', '{"goal": "Learn SQL"}' FROM generate_series(1, :waiting)
-    RETURNING id
-)
-INSERT INTO outbox_messages (task_id) SELECT id FROM task
-"""
+WAITING = 50_000
+ENQUEUED = 5_000
+CORES = os.cpu_count() or 1
 
 
-async def measure(settings: Settings) -> list[Comparison]:
-    set_up_logs(settings, "benchmark")
-    database, client = Database(settings, "benchmark"), connect(settings)
-    deployment_id = await wait_for_database(database, REVISION)
-    relay = Relay(settings, database, Publisher(client), Wakeup(database), deployment_id)
-    stock = redis.Redis.from_url(settings.require_redis())
-    broker = RedisBroker(client=stock)  # type: ignore[no-untyped-call] # Dramatiq leaves it so
+async def measure(servers: Servers, long: bool) -> list[Figure]:
+    # What is written is counted while nothing is there yet that a vacuum could come for.
+    costs = await cost.measure(servers)
+    return [
+        *_figures(await _throughput(await servers.place())),
+        *await backlog.measure(servers, long),
+        *await order.measure(await servers.place()),
+        *costs,
+    ]
 
-    async def fill_and_carry() -> int:
-        async with database.begin() as session:
-            await session.execute(text(FILL), {"waiting": WAITING})
-        carried = 0
-        while claimed := await relay.run_once():
-            carried += claimed
-        return carried
 
-    async def enqueue() -> int:
-        for _ in range(LOOPED):
-            bell = Doorbell(uuid4(), 1, deployment_id)
-            broker.enqueue(Message("yardstick", ACTOR, (), bell.as_kwargs(), {}))
-        return LOOPED
+async def _throughput(place: Place) -> Rounds:
+    """The tasks are written once; each round gets fresh messages for them, unmeasured."""
+    connection = await place.connect()
+    await fill(connection, WAITING)
+    async with (
+        redis.asyncio.Redis.from_url(place.redis_url) as client,
+        contestant(place, "carrying", "ours", relay_window=UNLIMITED) as one,
+        contestant(place, "carrying", "ours", relay_window=UNLIMITED) as other,
+        contestant(place, "carrying", "by_hand") as hand,
+        contestant(place, "carrying", "enqueue") as stock,
+    ):
 
-    found = await compare(f"relay rows ({QUEUE}), filling included", fill_and_carry, enqueue)
-    await client.aclose()
-    await database.close()
-    return [found]
+        async def prepare() -> None:
+            await clear_queues(client)
+            await renew(connection)
+            await settle(connection)
+
+        async def alone() -> float:
+            await prepare()
+            return (await one.go(WAITING)).rate
+
+        async def both() -> float:
+            await prepare()
+            return together(*await asyncio.gather(one.go(WAITING), other.go(WAITING)))
+
+        async def by_hand() -> float:
+            await prepare()
+            return (await hand.go(WAITING)).rate
+
+        async def enqueue() -> float:
+            await clear_queues(client)
+            return (await stock.go(ENQUEUED)).rate
+
+        rounds = await in_turns({"one": alone, "two": both, "by_hand": by_hand, "enqueue": enqueue})
+        await clear_queues(client)
+    await connection.close()
+    return rounds
+
+
+def _figures(rounds: Rounds) -> list[Figure]:
+    rate = {name: rounds.median(name) for name in rounds.reached}
+    free_core = CORES > 2
+    return [
+        at_least(
+            0.5,
+            "relay beside a loop by hand",
+            rounds.ratio("one", "by_hand"),
+            "×",
+            f"one process, {WAITING:,} waiting, at least 0.50 × a hand-written DELETE … RETURNING "
+            "with a pipelined publish, which verifies nothing",
+            seen=beside(rate["one"], rate["by_hand"]),
+        ),
+        at_least(
+            3,
+            "relay beside Dramatiq's enqueue",
+            rounds.ratio("one", "enqueue"),
+            "×",
+            "at least 3 × Dramatiq's enqueue in a loop",
+            seen=beside(rate["one"], rate["enqueue"]),
+        ),
+        at_least(
+            1.5 if free_core else 1.0,
+            "two relays beside one",
+            rounds.ratio("two", "one"),
+            "×",
+            "at least 1.5 × where a third core is free"
+            if free_core
+            else "never slower than one; at least 1.5 × where a third core is free, "
+            f"this machine has {CORES}",
+            seen=beside(rate["two"], rate["one"]),
+        ),
+        for_orientation(
+            "relay rows per second", rate["one"], "/s", "verified, one process, one Redis"
+        ),
+    ]

@@ -1,42 +1,55 @@
-"""Two things timed in turn, and the median of their ratios."""
+"""Rounds in turn: what is measured and its yardsticks share the good moments and the bad ones."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-Round = Callable[[], Awaitable[int]]
-"""Does its work once and says how many it did."""
+Contender = Callable[[], Awaitable[float]]
+"""Prepares what it needs, does its work once, and says how it did: a rate, or seconds."""
+
+ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    name: str
-    ours: float
-    yardstick: float
-    ratio: float
+class Rounds:
+    """What each contender reached in each round, after one round to warm up."""
 
-    def __str__(self) -> str:
-        rates = f"{self.ours:,.0f}/s, yardstick {self.yardstick:,.0f}/s"
-        return f"{self.name}: {rates}, × {self.ratio:.2f}"
+    reached: Mapping[str, Sequence[float]]
 
+    def median(self, name: str, last: int | None = None) -> float:
+        """Of all rounds, or of the ``last`` ones."""
+        return median(self.reached[name][-(last or 0) :])
 
-async def compare(name: str, ours: Round, yardstick: Round, rounds: int = 5) -> Comparison:
-    """Run both in turn ``rounds`` times after one round to warm up; rates are medians, too."""
-    await ours()
-    await yardstick()
-    pairs = [(await _rate(ours), await _rate(yardstick)) for _ in range(rounds)]
-    return Comparison(
-        name,
-        median(one for one, _ in pairs),
-        median(other for _, other in pairs),
-        median(one / other for one, other in pairs),
-    )
+    def ratio(self, name: str, yardstick: str, last: int | None = None) -> float:
+        """The median of the rounds' ratios."""
+        pairs = list(zip(self.reached[name], self.reached[yardstick], strict=True))
+        return median(one / other for one, other in pairs[-(last or 0) :])
 
 
-async def _rate(work: Round) -> float:
+async def in_turns(contenders: Mapping[str, Contender], rounds: int = ROUNDS) -> Rounds:
+    """Every second round goes backwards: what is always first may find a cooler machine."""
+    reached: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for name in order:
+        await contenders[name]()
+    for _ in range(rounds):
+        for name in order:
+            reached[name].append(await contenders[name]())
+        order.reverse()
+    return Rounds(reached)
+
+
+async def rate(work: Callable[[], Awaitable[int]]) -> float:
+    """How many a second of what ``work`` says that it did."""
     begun = time.perf_counter()
     done = await work()
     return done / (time.perf_counter() - begun)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest value that ``percent`` of all do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]

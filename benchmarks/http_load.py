@@ -1,0 +1,106 @@
+"""``python -m benchmarks.http_load PORT PATH SECONDS``: posts one body over and over, and counts.
+
+Bytes in, bytes out: whatever this process spends, the server beside it lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+import urllib.request
+from typing import cast
+
+import uvloop
+
+from benchmarks.yardstick import percentile
+from waymark.processes import LOCALHOST
+
+CONNECTIONS = 32
+
+BODY = json.dumps(
+    {
+        "input": {
+            "goal": "Become a backend developer with Python",
+            "level": "beginner",
+            "hours_per_week": 8,
+            "weeks": 26,
+        }
+    }
+).encode()
+
+
+class Client(asyncio.Protocol):
+    """One connection that is kept alive: the next request goes out when the answer is in."""
+
+    def __init__(self, request: bytes, until: float) -> None:
+        self.request = request
+        self.until = until
+        self.took: list[float] = []
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank or len(body) < int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0]):
+            return
+        now = time.perf_counter()
+        self.took.append(now - self._sent_at)
+        self._received = b""
+        if not head.startswith(b"HTTP/1.1 202 "):
+            self.ended.set_exception(RuntimeError(f"not accepted: {head!r} {body!r}"))
+        elif now < self.until:
+            self._send()
+        else:
+            self.ended.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error or RuntimeError("the server hung up"))
+
+    def _send(self) -> None:
+        self._sent_at = time.perf_counter()
+        self.transport.write(self.request)
+
+
+async def load(port: int, path: str, seconds: float) -> dict[str, float]:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n"
+    )
+    request = head.encode() + BODY
+    begun = time.perf_counter()
+    clients = [Client(request, begun + seconds) for _ in range(CONNECTIONS)]
+    loop = asyncio.get_running_loop()
+    for client in clients:
+        await loop.create_connection(lambda one=client: one, LOCALHOST, port)  # type: ignore[misc]
+    async with asyncio.timeout(seconds + 10):
+        await asyncio.gather(*(client.ended for client in clients))
+    took = [one for client in clients for one in client.took]
+    return {
+        "rate": len(took) / (time.perf_counter() - begun),
+        "p99": percentile(took, 99),
+    }
+
+
+def post_one(port: int) -> bytes:
+    """Submit once, without hurry; what the API answered."""
+    request = urllib.request.Request(
+        f"http://{LOCALHOST}:{port}/v1/tasks",
+        data=BODY,
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310
+        body: bytes = answer.read()
+        return body
+
+
+if __name__ == "__main__":
+    port, path, seconds = sys.argv[1:]
+    print(json.dumps(uvloop.run(load(int(port), path, float(seconds)))))
