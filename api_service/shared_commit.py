@@ -15,6 +15,9 @@ MOST = 256
 SLOW = 1.0
 """Seconds after which a batch holds up the next no longer: its connection may have died unheard."""
 
+TICK = 0.05
+"""Seconds between two looks for who waited too long: a timer for each costs more than a row."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -33,6 +36,8 @@ class SharedCommit(Generic[Item, Result]):
         self._write = write
         self._room_alone = asyncio.Semaphore(side_by_side)
         self._waiting: dict[asyncio.Future[Result], Item] = {}
+        self._deadlines: dict[asyncio.Future[Result], float] = {}
+        self._clock: asyncio.TimerHandle | None = None
         self._gathering: asyncio.Task[None] | None = None
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -44,13 +49,15 @@ class SharedCommit(Generic[Item, Result]):
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Result] = loop.create_future()
         self._waiting[answer] = item
-        timer = loop.call_at(until, _refuse, answer, TimeoutError("no answer in time"))
+        self._deadlines[answer] = until
+        if self._clock is None:
+            self._clock = loop.call_later(TICK, self._refuse_the_late)
         if self._gathering is None:
             self._gathering = self._start(self._write_batches())
         try:
             return await answer
         finally:
-            timer.cancel()
+            del self._deadlines[answer]
             self._waiting.pop(answer, None)
 
     async def write_alone(self, item: Item, until: float) -> Result:
@@ -64,11 +71,18 @@ class SharedCommit(Generic[Item, Result]):
 
     async def _write_batches(self) -> None:
         while self._waiting:
-            batch = dict(islice(self._waiting.items(), MOST))
-            for answer in batch:
-                del self._waiting[answer]
-            await asyncio.wait({self._start(self._write_together(batch))}, timeout=SLOW)
+            # A turn of the loop, for those whose requests are in the process already: else the
+            # first of them would go alone, and the others wait for it.
+            await asyncio.sleep(0)
+            if batch := self._next_batch():
+                await asyncio.wait({self._start(self._write_together(batch))}, timeout=SLOW)
         self._gathering = None
+
+    def _next_batch(self) -> dict[asyncio.Future[Result], Item]:
+        batch = dict(islice(self._waiting.items(), MOST))
+        for answer in batch:
+            del self._waiting[answer]
+        return batch
 
     async def _write_together(self, batch: dict[asyncio.Future[Result], Item]) -> None:
         try:
@@ -96,6 +110,13 @@ class SharedCommit(Generic[Item, Result]):
                 _give(answer, (await self._write([item]))[0])
             except Exception as error:  # noqa: BLE001 - as above
                 _refuse(answer, error)
+
+    def _refuse_the_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        for answer, until in self._deadlines.items():
+            if until <= loop.time():
+                _refuse(answer, TimeoutError("no answer in time"))
+        self._clock = loop.call_later(TICK, self._refuse_the_late) if self._deadlines else None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
