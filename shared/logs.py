@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 from typing import Final
 
 import structlog
-from pydantic_core import to_json
 
 from shared.settings import Settings
 
@@ -30,7 +28,7 @@ def set_up_logs(settings: Settings, service: str) -> None:
         _named(service),
     ]
     structlog.configure(
-        processors=[*shared_steps, structlog.processors.JSONRenderer(_as_json)],
+        processors=[*shared_steps, structlog.processors.JSONRenderer(default=str)],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level.upper()]
         ),
@@ -43,19 +41,11 @@ def set_up_logs(settings: Settings, service: str) -> None:
             foreign_pre_chain=shared_steps,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(_as_json),
+                structlog.processors.JSONRenderer(default=str),
             ],
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-
-
-def _as_json(event: object, **_: object) -> str:
-    """Three times as fast as ``json``: a busy process spends more on its log than on its SQL."""
-    try:
-        return to_json(event, fallback=str).decode()
-    except ValueError:  # a lone surrogate, which UTF-8 cannot hold
-        return json.dumps(event, default=str)
 
 
 def _named(service: str) -> structlog.typing.Processor:
