@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from shared.probes import serve_metrics as serve_metrics
-
 # --- what happened ---
 
 ACCEPTED = Counter("waymark_tasks_accepted", "Submissions committed, replays not counted.")

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from api_service.schemas import NewRoadmapRequest, TaskSubmission
 from api_service.submission import NewTask, Submissions
+from relay_service.relay import Relay
 from shared.database import Database
 from shared.roadmap import (
     Concept,
@@ -52,6 +53,14 @@ async def fill(
     """
     found = await rows(database, sql, count=count, tenant=tenant, priority=priority)
     return [one["task_id"] for one in found]
+
+
+async def carry_all(relay: Relay) -> int:
+    """Until there is nothing left to carry, or no room; how many messages it were."""
+    carried = 0
+    while claimed := await relay.run_once():
+        carried += claimed
+    return carried
 
 
 async def orphan_message(database: Database) -> UUID:

@@ -18,7 +18,7 @@ from relay_service.wakeup import Wakeup
 from shared.database import Database
 from shared.settings import Settings
 from tests.eventually import eventually
-from tests.factories import execute, fill, new_task, row, rows
+from tests.factories import carry_all, execute, fill, new_task, row, rows
 from worker_service.leases import Leases
 
 MESSAGES = 800
@@ -37,13 +37,6 @@ async def relay(
     yield relay
     await client.aclose()
     await planned.close()
-
-
-async def carry_all(relay: Relay) -> int:
-    carried = 0
-    while claimed := await relay.run_once():
-        carried += claimed
-    return carried
 
 
 async def test_the_relay_needs_few_round_trips_per_message(

@@ -21,7 +21,7 @@ from relay_service.wakeup import Wakeup
 from shared.database import Database
 from shared.lifecycle import Priority
 from shared.settings import Settings
-from tests.factories import accept, execute, fill
+from tests.factories import accept, carry_all, execute, fill
 from worker_service.leases import REQUEUE, Leases
 
 DEFAULT = Lane("default", Priority.NORMAL)
@@ -40,13 +40,6 @@ async def relay(
     yield relay
     await client.aclose()
     await planned.close()
-
-
-async def carry_all(relay: Relay) -> int:
-    carried = 0
-    while claimed := await relay.run_once():
-        carried += claimed
-    return carried
 
 
 # --- the plan ---

@@ -15,7 +15,7 @@ from relay_service.wakeup import Wakeup
 from shared.database import Database
 from shared.messages import SLOTS_KEY
 from shared.settings import Settings
-from tests.factories import accept, execute, fill, row, rows
+from tests.factories import accept, carry_all, execute, fill, row, rows
 
 QUEUE = "waymark:roadmaps"
 MakeRelay = Callable[..., Relay]
@@ -60,13 +60,6 @@ class Taker:
 @pytest.fixture
 def taker(valkey: redis.Redis, database: Database) -> Taker:
     return Taker(valkey, database)
-
-
-async def carry_all(relay: Relay) -> int:
-    carried = 0
-    while claimed := await relay.run_once():
-        carried += claimed
-    return carried
 
 
 async def test_without_a_live_worker_sixty_four_wait_in_redis_and_the_rest_with_us(
