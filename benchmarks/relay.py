@@ -7,7 +7,7 @@ import os
 
 import redis.asyncio
 
-from benchmarks import backlog, cost, order
+from benchmarks import backlog, cost, order, soak
 from benchmarks.carrying import UNLIMITED, clear_queues
 from benchmarks.contestant import contestant, together
 from benchmarks.report import Figure, at_least, beside, for_orientation
@@ -27,6 +27,7 @@ async def measure(servers: Servers, long: bool) -> list[Figure]:
         *_figures(await _throughput(await servers.place())),
         *await backlog.measure(servers, long),
         *await order.measure(await servers.place()),
+        *(await soak.measure(await servers.place()) if long else []),
         *costs,
     ]
 
