@@ -79,7 +79,7 @@ async def load(port: int, path: str, seconds: float) -> dict[str, float]:
     clients = [Client(request, begun + seconds) for _ in range(CONNECTIONS)]
     loop = asyncio.get_running_loop()
     for client in clients:
-        await loop.create_connection(lambda one=client: one, LOCALHOST, port)  # type: ignore[misc]
+        await loop.create_connection(lambda one=client: one, LOCALHOST, port)  # type: ignore[misc] # no types for it
     async with asyncio.timeout(seconds + 10):
         await asyncio.gather(*(client.ended for client in clients))
     took = [one for client in clients for one in client.took]
@@ -96,7 +96,7 @@ def post_one(port: int) -> bytes:
         data=BODY,
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - our own http URL
         body: bytes = answer.read()
         return body
 

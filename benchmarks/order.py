@@ -101,7 +101,7 @@ class Bench:
 
     async def _others_before(self, late: str) -> int:
         """Take like a worker, one by one, until all the late ones have come."""
-        rows = await self.connection.fetch(f"SELECT id FROM tasks WHERE {late}")  # noqa: S608
+        rows = await self.connection.fetch(f"SELECT id FROM tasks WHERE {late}")  # noqa: S608 - fixed text
         awaited = {str(row["id"]) for row in rows}
         others = 0
         while awaited:
