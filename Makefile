@@ -19,7 +19,7 @@ LOCKS := requirements.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up test check bench bench-long fmt lock
+.PHONY: help setup demo up test check mutants bench bench-long fmt lock
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ check: setup ## Lint, format check, types, import law
 fmt: setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format --quiet .
+
+mutants: setup ## Take each guard away in turn: the tests have to notice
+	@$(BIN)/python -m tests.chaos.mutants
 
 bench: setup ## Measure, all or one: make bench ONLY=relay
 	@$(BIN)/python -m benchmarks $(ONLY)

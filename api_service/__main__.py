@@ -70,7 +70,7 @@ class AnnouncingServer(uvicorn.Server):
 async def _preflight(settings: Settings) -> None:
     database = Database(settings, "api")
     try:
-        await wait_for_database(database, REVISION)
+        await wait_for_database(database, REVISION, beside=1)
     finally:
         await database.close()
 

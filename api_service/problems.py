@@ -40,6 +40,9 @@ TYPES = {
     "method-not-allowed": ProblemType(
         405, "The method does not fit the address", "The Allow header names those that do."
     ),
+    "task-already-ended": ProblemType(
+        409, "The task has ended already", "An ended task never changes; submit a new one."
+    ),
     "body-too-large": ProblemType(
         413, "The body is too large", "Send less: a task needs a few kilobytes at most."
     ),

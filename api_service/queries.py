@@ -36,13 +36,21 @@ async def roadmap_by_id(database: Database, tenant_id: str, roadmap_id: UUID) ->
         return found.mappings().one_or_none()
 
 
+USAGE = """(
+    SELECT CASE WHEN sum(calls) > 0 THEN jsonb_build_object(
+        'calls', sum(calls), 'tokens_in', sum(tokens_in), 'tokens_out', sum(tokens_out),
+        'cost_usd', CAST(sum(cost) AS float8)) END
+    FROM task_steps AS step WHERE step.task_id = task.id
+)"""
+"""What the steps of ``task`` took, added up; NULL if no model was asked."""
+
 TASK = text(
-    """
-    SELECT task.*, message.dispatched_at AS rung_at
+    f"""
+    SELECT task.*, message.dispatched_at AS rung_at, {USAGE} AS usage
     FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
     WHERE task.id = :task_id AND task.tenant_id = :tenant_id
-    """
-).columns(input=JSONB, error=JSONB)
+    """  # noqa: S608 - fixed text
+).columns(input=JSONB, error=JSONB, usage=JSONB)
 
 TASK_EXISTS = text("SELECT 1 FROM tasks WHERE id = :task_id AND tenant_id = :tenant_id")
 

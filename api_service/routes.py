@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from api_service import queries
 from api_service.caller import IdempotencyKey, Services, Tenant, Trace
+from api_service.cancellation import cancel
 from api_service.problems import Problem
 from api_service.schemas import EventPage, EventView, RoadmapView, TaskSubmission, TaskView
 from api_service.submission import NewTask
@@ -38,6 +39,21 @@ async def get_task(task_id: UUID, services: Services, tenant: Tenant) -> TaskVie
     if row is None:
         raise Problem("task-not-found", f"There is no task {task_id}.")
     return TaskView.of(row)
+
+
+@router.post(
+    "/tasks/{task_id}/cancel",
+    summary="Stop a task",
+    response_model=TaskView,
+    responses={202: {"description": "It runs; its worker will let go of it.", "model": TaskView}},
+)
+async def cancel_task(task_id: UUID, services: Services, tenant: Tenant) -> Response:
+    """200: the task is canceled. 202: it runs, and will end as canceled. 409: it had ended."""
+    cancellation = await cancel(services.database, tenant, task_id)
+    task = TaskView.of(cancellation.task)
+    status = 202 if cancellation.requested else 200
+    headers = {"Location": task.links.self}
+    return Response(task.model_dump_json(), status, headers, media_type="application/json")
 
 
 @router.get("/tasks/{task_id}/events", summary="The history of a task")

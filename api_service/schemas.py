@@ -17,6 +17,10 @@ FARTHEST_START = timedelta(days=5 * 365)
 """A plan that starts in 9999 would end where no calendar reaches."""
 
 
+LONGEST_DEADLINE = 30 * 86_400
+"""Seconds. A task that may take longer needs no deadline."""
+
+
 def _within_reach(value: date) -> date:
     """Somewhere on Earth it is still the day that it was in UTC twelve hours ago."""
     now = datetime.now(UTC)
@@ -38,6 +42,13 @@ class TaskSubmission(Shape):
 
     input: NewRoadmapRequest
     priority: Literal["high", "normal", "low"] = "normal"
+    deadline_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=LONGEST_DEADLINE,
+        strict=True,
+        description="From acceptance on; a task that is not done by then fails. None if absent.",
+    )
 
     @property
     def rank(self) -> Priority:
@@ -53,6 +64,24 @@ class Links(BaseModel):
 class TaskResult(BaseModel):
     roadmap_id: UUID
     url: str
+
+
+class TaskProgress(BaseModel):
+    """How far a task has come. ``completed`` never gets less."""
+
+    completed: int
+    total: int = 100
+    unit: str = "percent"
+    message: str | None
+
+
+class TaskUsage(BaseModel):
+    """What a model was asked for this task, by all attempts, whatever came of them."""
+
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
 
 
 class TaskFailure(BaseModel):
@@ -75,10 +104,14 @@ class TaskView(BaseModel):
     priority: str
     attempts: int
     takeovers: int
+    progress: TaskProgress
+    usage: TaskUsage | None = Field(description="Absent while no model was asked.")
     input: dict[str, Any]
     result: TaskResult | None
     error: TaskFailure | None
     created_at: datetime
+    deadline_at: datetime | None
+    cancel_requested_at: datetime | None
     dispatched_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
@@ -86,7 +119,7 @@ class TaskView(BaseModel):
 
     @classmethod
     def of(cls, row: Mapping[str, Any] | RowMapping) -> TaskView:
-        """From a row of ``tasks`` beside its outbox message, if it still has one."""
+        """From a row of ``tasks`` beside its outbox message, if it still has one, and ``usage``."""
         task_id, roadmap_id = row["id"], row["roadmap_id"]
         url = f"/v1/tasks/{task_id}"
         roadmap_url = f"/v1/roadmaps/{roadmap_id}" if roadmap_id else None
@@ -100,10 +133,14 @@ class TaskView(BaseModel):
             priority=Priority(row["priority"]).name.lower(),
             attempts=row["attempts"],
             takeovers=row["takeovers"],
+            progress=TaskProgress(completed=row["progress"], message=row["progress_message"]),
+            usage=TaskUsage.model_validate(row["usage"]) if row["usage"] else None,
             input=row["input"],
             result=TaskResult(roadmap_id=roadmap_id, url=roadmap_url) if roadmap_url else None,
             error=row["error"],
             created_at=row["created_at"],
+            deadline_at=row["deadline_at"],
+            cancel_requested_at=row["cancel_requested_at"],
             dispatched_at=row["rung_at"] or row["dispatched_at"],
             started_at=row["started_at"],
             finished_at=row["finished_at"],

@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,13 +19,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from uuid_utils.compat import uuid7
 
 from api_service.problems import Problem
+from api_service.queries import USAGE
 from api_service.schemas import TaskSubmission
-from api_service.shared_commit import SharedCommit
 from shared import logs, metrics
 from shared.backoff import exponential
 from shared.database import CONFLICTS, TIMED_OUT, Database, reason, retriable, sqlstate
 from shared.failpoints import failpoint
 from shared.lifecycle import Priority, Stage, TaskStatus
+from shared.shared_commit import SharedCommit
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ class NewTask:
     input: str
     priority: Priority
     traceparent: str | None
+    deadline_seconds: int | None
 
     @classmethod
     def of(
@@ -66,6 +68,7 @@ class NewTask:
             input=body.input.model_dump_json(),
             priority=body.rank,
             traceparent=traceparent,
+            deadline_seconds=body.deadline_seconds,
         )
 
 
@@ -92,7 +95,14 @@ class Submission:
             "priority": self.new.priority,
             "input": json.loads(self.new.input),
             "created_at": self.created_at,
+            "deadline_at": self.deadline_at,
         }
+
+    @property
+    def deadline_at(self) -> datetime | None:
+        """Of a new task, as the insert has computed it."""
+        seconds = self.new.deadline_seconds
+        return None if seconds is None else self.created_at + timedelta(seconds=seconds)
 
 
 DEFAULTS = {
@@ -104,6 +114,10 @@ DEFAULTS = {
     "roadmap_id": None,
     "error": None,
     "rung_at": None,
+    "progress": 0,
+    "progress_message": None,
+    "usage": None,
+    "cancel_requested_at": None,
     "dispatched_at": None,
     "started_at": None,
     "finished_at": None,
@@ -189,12 +203,15 @@ def _report(committed: Sequence[NewTask]) -> None:
 INSERT_ONCE = """
     WITH task AS (
         INSERT INTO tasks
-            (id, tenant_id, idempotency_key, request_hash, input, priority, traceparent)
-        SELECT id, tenant_id, idempotency_key, request_hash, input::jsonb, priority, traceparent
+            (id, tenant_id, idempotency_key, request_hash, input, priority, traceparent,
+             deadline_at)
+        SELECT id, tenant_id, idempotency_key, request_hash, input::jsonb, priority, traceparent,
+               now() + make_interval(secs => deadline_seconds)
         FROM set_config('lock_timeout', $1, true),
              unnest($2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::smallint[],
-                    $8::text[])
-             AS new (id, tenant_id, idempotency_key, request_hash, input, priority, traceparent)
+                    $8::text[], $9::integer[])
+             AS new (id, tenant_id, idempotency_key, request_hash, input, priority, traceparent,
+                     deadline_seconds)
         ORDER BY tenant_id, idempotency_key, id
         ON CONFLICT DO NOTHING
         RETURNING id, tenant_id, priority, version, created_at
@@ -208,10 +225,10 @@ INSERT_ONCE = """
 """
 
 FIRST_UNDER_KEY = text(
-    """
-    SELECT task.*, message.dispatched_at AS rung_at
+    f"""
+    SELECT task.*, message.dispatched_at AS rung_at, {USAGE} AS usage
     FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
     WHERE task.tenant_id = :tenant_id
       AND (task.id = :id OR task.idempotency_key = CAST(:key AS text))
-    """
-).columns(input=JSONB, error=JSONB)
+    """  # noqa: S608 - fixed text
+).columns(input=JSONB, error=JSONB, usage=JSONB)

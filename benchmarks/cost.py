@@ -108,11 +108,11 @@ WAL = """
 async def _take_all(place: Place, task_ids: list[UUID]) -> None:
     """As workers do: one transaction for each."""
     database = Database(place.settings(), "worker")
-    leases = Leases(database, owner="benchmark", seconds=600)
+    leases = Leases(database, owner="benchmark", seconds=600, max_takeovers=3)
 
     async def take(some: list[UUID]) -> None:
         for task_id in some:
-            assert await leases.acquire(task_id, 3)
+            assert await leases.acquire(task_id)
 
     at_once = database.settings.database_pool
     await asyncio.gather(*(take(task_ids[first::at_once]) for first in range(at_once)))

@@ -53,7 +53,9 @@ async def take(connection: asyncpg.Connection) -> int:
 
 
 async def empty(connection: asyncpg.Connection) -> None:
-    await connection.execute("TRUNCATE tasks, outbox_messages, roadmaps, task_events, dead_letters")
+    await connection.execute(
+        "TRUNCATE tasks, outbox_messages, roadmaps, task_events, task_steps, dead_letters"
+    )
 
 
 async def settle(connection: asyncpg.Connection) -> None:

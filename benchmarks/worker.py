@@ -1,4 +1,4 @@
-"""How soon a committed task starts when all is idle, beside an unmodified Dramatiq worker."""
+"""How soon a committed task starts when all is idle, and what a worker gets done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import asyncpg
 import redis.asyncio
 
-from benchmarks import http_load, stock_worker
+from benchmarks import finishing, http_load, resuming, stock_worker
 from benchmarks.report import Figure, at_most, for_orientation
 from benchmarks.servers import Place, Servers
 from benchmarks.tables import fill
@@ -56,6 +56,8 @@ async def measure(servers: Servers, long: bool) -> list[Figure]:
             "to start, in turns",
             seen=f"{1000 * median(brisk):.1f} ms beside {1000 * median(stock):.1f} ms",
         ),
+        *await finishing.measure(servers),
+        *await resuming.measure(servers),
     ]
 
 

@@ -54,7 +54,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, wakeup.stop)
     try:
-        deployment_id = await wait_for_database(database, REVISION)
+        deployment_id = await wait_for_database(database, REVISION, beside=1)
         relay = Relay(settings, database, Publisher(client), wakeup, deployment_id)
         probes = Probes(settings)
         beat = probes.pulse("relay", within=TICK).beat

@@ -120,6 +120,8 @@ TASKS = text(
         DELETE FROM roadmaps WHERE task_id = ANY (ARRAY(SELECT id FROM over)) RETURNING 1
     ), event AS (
         DELETE FROM task_events WHERE task_id = ANY (ARRAY(SELECT id FROM over)) RETURNING 1
+    ), step AS (
+        DELETE FROM task_steps WHERE task_id = ANY (ARRAY(SELECT id FROM over)) RETURNING 1
     ), decided AS (
         DELETE FROM dead_letters
         WHERE task_id = ANY (ARRAY(SELECT id FROM over)) AND resolution IS NOT NULL
@@ -133,6 +135,7 @@ TASKS = text(
            (SELECT count(*) FROM task) AS tasks,
            (SELECT count(*) FROM roadmap) AS roadmaps,
            (SELECT count(*) FROM event) AS task_events,
+           (SELECT count(*) FROM step) AS task_steps,
            (SELECT count(*) FROM decided) AS dead_letters
     """
 )

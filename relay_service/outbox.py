@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -202,9 +203,18 @@ async def rearm_unanswered(
 async def return_expired(
     connection: Connection, max_takeovers: int, limit: int
 ) -> Sequence[RowMapping]:
-    """Tasks whose worker vanished go back to queued, or fail when too many workers did."""
+    """Tasks whose worker vanished go back to queued, or fail when too many workers did; one that
+    was being canceled is."""
     parameters = {"max_takeovers": max_takeovers, "limit": limit}
     return (await connection.execute(RETURN_EXPIRED, parameters)).mappings().all()
+
+
+async def end_overdue(
+    connection: Connection, error: Mapping[str, Any], grace: timedelta, limit: int
+) -> Sequence[UUID]:
+    """End what its deadline has passed: what waits at once, what runs ``grace`` later."""
+    parameters = {"error": json.dumps(error), "grace": grace, "limit": limit}
+    return (await connection.execute(END_OVERDUE, parameters)).scalars().all()
 
 
 def _columns(lanes: Mapping[Lane, Position]) -> dict[str, Any]:
@@ -422,47 +432,90 @@ REARM_UNANSWERED = text(
 RETURN_EXPIRED = text(
     """
     WITH expired AS (
-        SELECT id, takeovers < :max_takeovers AS another FROM tasks
+        SELECT id, CASE
+            WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
+            WHEN takeovers < :max_takeovers THEN 'queued'
+            ELSE 'failed'
+        END AS verdict
+        FROM tasks
         WHERE status = 'running' AND lease_expires_at < now()
         ORDER BY id LIMIT :limit
         FOR UPDATE SKIP LOCKED
     ), ended AS (
         UPDATE tasks AS task SET
-            status = CASE WHEN another THEN 'queued' ELSE 'failed' END,
-            stage = CASE WHEN another THEN 'retry_wait' ELSE 'done' END,
+            status = verdict,
+            stage = CASE verdict WHEN 'queued' THEN 'retry_wait' ELSE 'done' END,
             version = task.version + 1,
             attempts = greatest(task.attempts - 1, 0),
-            takeovers = task.takeovers + CAST(another AS integer),
-            dispatch_no = task.dispatch_no + CAST(another AS integer),
+            takeovers = task.takeovers + CAST(verdict = 'queued' AS integer),
+            dispatch_no = task.dispatch_no + CAST(verdict = 'queued' AS integer),
             lease_owner = NULL, lease_expires_at = NULL,
             available_at = now(),
-            finished_at = CASE WHEN another THEN NULL ELSE now() END,
-            error = CASE WHEN another THEN NULL ELSE jsonb_build_object(
+            finished_at = CASE WHEN verdict <> 'queued' THEN now() END,
+            error = CASE WHEN verdict = 'failed' THEN jsonb_build_object(
                 'code', 'worker_lost', 'retryable', false,
                 'detail', 'Each worker that ran the task vanished. Submit it again, '
                           'or tell the operator this task id.'
             ) END
         FROM expired WHERE task.id = expired.id
         RETURNING task.id, task.tenant_id, task.priority, task.version, task.dispatch_no,
-                  task.takeovers, task.error, another
+                  task.takeovers, task.error, task.cancel_requested_at, verdict
     ), message AS (
         INSERT INTO outbox_messages (task_id, tenant_id, dispatch_no, priority)
-        SELECT id, tenant_id, dispatch_no, priority FROM ended WHERE another
+        SELECT id, tenant_id, dispatch_no, priority FROM ended WHERE verdict = 'queued'
         ON CONFLICT (task_id) DO UPDATE SET
             dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
             available_at = clock_timestamp(), dispatched_at = NULL
     ), letter AS (
         INSERT INTO dead_letters (task_id, dispatch_no, source, reason)
-        SELECT id, dispatch_no, 'sweeper', 'worker_lost' FROM ended WHERE NOT another
+        SELECT id, dispatch_no, 'sweeper', 'worker_lost' FROM ended WHERE verdict = 'failed'
     ), history AS (
         INSERT INTO task_events (task_id, seq, type, data)
         SELECT id, version,
-               CASE WHEN another THEN 'task.requeued' ELSE 'task.failed' END,
-               coalesce(
-                   error, jsonb_build_object('reason', 'lease_expired', 'takeovers', takeovers)
-               )
+               CASE verdict WHEN 'queued' THEN 'task.requeued' ELSE 'task.' || verdict END,
+               CASE verdict
+                   WHEN 'failed' THEN error
+                   WHEN 'queued' THEN jsonb_build_object(
+                       'reason', 'lease_expired', 'takeovers', takeovers)
+                   ELSE jsonb_build_object('requested_at', cancel_requested_at)
+               END
         FROM ended
     )
-    SELECT id, another AS requeued, takeovers FROM ended
+    SELECT id, verdict FROM ended
+    """
+)
+
+# A worker ends its own task at the deadline; GRACE later it is ended for it, and the lease token
+# keeps out whatever it may still write.
+END_OVERDUE = text(
+    """
+    WITH overdue AS (
+        SELECT id, cancel_requested_at IS NULL AS failed FROM tasks
+        WHERE deadline_at IS NOT NULL AND finished_at IS NULL AND (
+            status = 'queued' AND deadline_at < now()
+            OR status = 'running' AND deadline_at < now() - CAST(:grace AS interval)
+        )
+        ORDER BY id LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ), ended AS (
+        UPDATE tasks AS task SET
+            status = CASE WHEN failed THEN 'failed' ELSE 'canceled' END, stage = 'done',
+            version = task.version + 1, finished_at = now(),
+            lease_owner = NULL, lease_expires_at = NULL,
+            error = CASE WHEN failed THEN CAST(:error AS jsonb) END
+        FROM overdue WHERE task.id = overdue.id
+        RETURNING task.id, task.version, task.dispatch_no, task.error, failed
+    ), message AS (
+        DELETE FROM outbox_messages WHERE task_id IN (SELECT id FROM ended)
+    ), letter AS (
+        INSERT INTO dead_letters (task_id, dispatch_no, source, reason)
+        SELECT id, dispatch_no, 'sweeper', error ->> 'code' FROM ended WHERE failed
+    ), history AS (
+        INSERT INTO task_events (task_id, seq, type, data)
+        SELECT id, version, CASE WHEN failed THEN 'task.failed' ELSE 'task.canceled' END,
+               coalesce(error, '{}'::jsonb)
+        FROM ended
+    )
+    SELECT id FROM ended
     """
 )

@@ -15,12 +15,16 @@ from relay_service.trust import Trust
 from relay_service.wakeup import Wakeup
 from shared import metrics
 from shared.database import Database, reason
+from shared.errors import DeadlineExceeded
 from shared.settings import Settings
 
 log = structlog.get_logger()
 
 PASS_LIMIT = 500
 """Rows one pass may touch: a storm is spread over passes, and no transaction gets long."""
+
+GRACE = timedelta(seconds=5)
+"""After its deadline a task is left to its worker for this long."""
 
 Duty = Callable[[], Awaitable[object]]
 
@@ -43,6 +47,7 @@ class Sweeper:
         own = (
             (self.check_memory, self.settings.memory_check),
             (self.return_expired_leases, every),
+            (self.end_overdue, every),
             (self.ring_again, 5 * every),
         )
         async with asyncio.TaskGroup() as group:
@@ -57,9 +62,16 @@ class Sweeper:
         async with self.database.autocommit() as connection:
             ended = await outbox.return_expired(connection, limit, PASS_LIMIT)
         for task in ended:
-            log.warning("lease_expired", task_id=task["id"], requeued=task["requeued"])
+            log.warning("lease_expired", task_id=task["id"], verdict=task["verdict"])
         if ended:
             self.wakeup.ring()
+
+    async def end_overdue(self) -> None:
+        error = DeadlineExceeded().as_dict()
+        async with self.database.autocommit() as connection:
+            ended = await outbox.end_overdue(connection, error, GRACE, PASS_LIMIT)
+        for task_id in ended:
+            log.warning("deadline_exceeded", task_id=task_id)
 
     async def ring_again(self) -> None:
         patience = timedelta(seconds=self.settings.redeliver_after)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
+import structlog
 from sqlalchemy import ExceptionContext, event, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -22,6 +24,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, c
 from shared.backoff import exponential
 from shared.errors import StartupError
 from shared.settings import Settings
+
+log = structlog.get_logger()
+Outcome = TypeVar("Outcome")
 
 # SQLSTATEs after which the same statements may well succeed on a new connection: connection
 # trouble, server starting or stopping, too many clients or too little disk, a demoted primary.
@@ -170,6 +175,24 @@ def retriable(error: BaseException) -> bool:
     return connection_lost(error) or migrated or sqlstate(error) in (*CONFLICTS, TIMED_OUT)
 
 
+async def repeated(unit: Callable[[], Awaitable[Outcome]], within: float) -> Outcome:
+    """Run a unit of work until it goes through, over lost connections, for ``within`` seconds.
+
+    The unit has to be safe to repeat after a COMMIT of unknown outcome: its guard then matches
+    nothing, or its key is there already.
+    """
+    deadline = time.monotonic() + within
+    for tries in itertools.count(1):
+        try:
+            return await unit()
+        except Exception as error:
+            if not retriable(error) or time.monotonic() > deadline:
+                raise
+            log.warning("database_waits", tries=tries, error=reason(error))
+        await asyncio.sleep(exponential(tries, 0.1, 2, random.random()))  # noqa: S311 - jitter
+    raise AssertionError("unreachable")
+
+
 def sqlstate(error: BaseException) -> str:
     """PostgreSQL's five-character code, or an empty string for other errors."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -192,15 +215,18 @@ def _closed_under_us(error: BaseException) -> bool:
 # --- the first look at start ---
 
 
-async def wait_for_database(database: Database, revision: str) -> UUID:
-    """The deployment's id, once the database answers and its schema is new enough.
+async def wait_for_database(database: Database, revision: str, *, beside: int = 0) -> UUID:
+    """The deployment's id, once the database answers, its schema is new enough, and it has room
+    for the connections of this process: the pool's, and ``beside`` it.
 
     Waits up to ``startup_timeout``; raises StartupError with a sentence that says what to do.
     """
+    connections = database.settings.database_pool + beside
     deadline = time.monotonic() + database.settings.startup_timeout
     for tries in range(1, 1000):
         try:
             async with database.begin() as session:
+                await _find_room(session, connections)
                 return await _deployment_id(session, revision)
         except (ValueError, OverflowError) as error:  # so asyncpg says what it cannot read
             raise StartupError(f"WAYMARK_DATABASE_URL is not usable: {error}.") from error
@@ -216,6 +242,27 @@ async def wait_for_database(database: Database, revision: str) -> UUID:
                 ) from error
         await asyncio.sleep(exponential(tries, 0.1, 1, random.random()))  # noqa: S311 - jitter
     raise AssertionError("unreachable")
+
+
+async def _find_room(session: AsyncSession, connections: int) -> None:
+    found = (await session.execute(ROOM)).one()
+    if connections > found.allowed - found.used:
+        raise StartupError(
+            f"this process may need {connections} connections; PostgreSQL allows {found.allowed} "
+            f"and others use {found.used}. Lower WAYMARK_DATABASE_POOL, run fewer processes, or "
+            "raise max_connections."
+        )
+
+
+ROOM = text(
+    """
+    SELECT CAST(current_setting('max_connections') AS integer)
+         - CAST(current_setting('superuser_reserved_connections') AS integer)
+         - coalesce(CAST(current_setting('reserved_connections', true) AS integer), 0) AS allowed,
+           (SELECT count(*) FROM pg_stat_activity
+            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS used
+    """
+)
 
 
 async def _deployment_id(session: AsyncSession, revision: str) -> UUID:

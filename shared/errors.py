@@ -31,10 +31,27 @@ class TaskError(WaymarkError):
 
 
 class Transient(TaskError):
-    """Worth another attempt: the world may have changed by then."""
+    """Worth another attempt: the world may have changed by then.
+
+    ``retry_after``: seconds that somebody asked us to wait. Not ``charged``: it says nothing about
+    the work, only that it came at a bad moment, so it costs neither an attempt nor a try.
+    """
 
     retryable = True
     code = "temporarily_unavailable"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str | None = None,
+        retry_after: float | None = None,
+        charged: bool = True,
+        **extra: Any,
+    ) -> None:
+        super().__init__(detail, code=code, **extra)
+        self.retry_after = retry_after
+        self.charged = charged
 
 
 class Permanent(TaskError):
@@ -42,6 +59,17 @@ class Permanent(TaskError):
 
     retryable = False
     code = "generation_failed"
+
+
+class DeadlineExceeded(Permanent):
+    """The task's own deadline has passed. The sweeper says the same of tasks that do not run."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The task was not done by its deadline. Submit it again with a later one, or none."
+        )
 
 
 class GoalNotCovered(Permanent):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import BigInteger, LargeBinary, SmallInteger, Text
+from sqlalchemy.types import BigInteger, Double, LargeBinary, Numeric, SmallInteger, Text
 
 
 class Base(DeclarativeBase):
@@ -80,6 +81,12 @@ class Task(Base):
     replay_of: Mapped[UUID | None]
     """The ended task that an operator ran again as this one."""
 
+    cancel_requested_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime | None]
+    progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    """Percent; never less than it was."""
+    progress_message: Mapped[str | None]
+
     __table_args__ = (
         CheckConstraint(
             "status IN ('queued', 'running', 'succeeded', 'failed', 'canceled')", name="status"
@@ -98,6 +105,11 @@ class Task(Base):
             "(status IN ('succeeded', 'failed', 'canceled')) = (finished_at IS NOT NULL)",
             name="finished_iff_terminal",
         ),
+        # Who was told that a task is being canceled will not see it queued again, nor succeed.
+        CheckConstraint(
+            "cancel_requested_at IS NULL OR status IN ('running', 'canceled')", name="canceling"
+        ),
+        CheckConstraint("progress BETWEEN 0 AND 100", name="progress"),
         # A client's retry finds its first task, and waits for it while that one commits.
         Index(
             "tasks_tenant_id_idempotency_key_key",
@@ -109,6 +121,12 @@ class Task(Base):
         # The sweeper's search for expired leases. Not on lease_expires_at: each heartbeat
         # would then write a new index entry instead of staying HOT.
         Index("tasks_running_idx", "id", postgresql_where=text("status = 'running'")),
+        # The sweeper's search for tasks past their deadline; most tasks have none.
+        Index(
+            "tasks_deadline_at_idx",
+            "deadline_at",
+            postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
+        ),
         # Retention: deleting a roadmap makes PostgreSQL look for a task that names it.
         Index(
             "tasks_roadmap_id_idx", "roadmap_id", postgresql_where=text("roadmap_id IS NOT NULL")
@@ -187,6 +205,48 @@ class TaskEvent(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = ({"postgresql_with": {"autovacuum_vacuum_insert_scale_factor": "0.05"}},)
+
+
+class TaskStep(Base):
+    """One step of a generation, under all that its output depends on; what it took, and gave.
+
+    A row without output was begun: by a worker that is at it, that failed, or that vanished.
+    """
+
+    __tablename__ = "task_steps"
+
+    # The key is the promise that nothing is paid twice: a step is looked up by it before it is run.
+    task_id: Mapped[UUID] = mapped_column(primary_key=True)
+    step: Mapped[str] = mapped_column(primary_key=True)
+    step_version: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    input_hash: Mapped[bytes] = mapped_column(primary_key=True)
+
+    lease_token: Mapped[int] = mapped_column(BigInteger)
+    """The lease under which the step was begun or finished last."""
+    tries: Mapped[int] = mapped_column(SmallInteger)
+    failures: Mapped[int] = mapped_column(SmallInteger)
+    output: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+    calls: Mapped[int]
+    tokens_in: Mapped[int] = mapped_column(BigInteger)
+    tokens_out: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[Decimal] = mapped_column(Numeric(14, 8))
+    """USD."""
+    seconds: Mapped[float] = mapped_column(Double)
+
+    begun_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("(output IS NULL) = (finished_at IS NULL)", name="finished_iff_output"),
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": "0.02",
+                "autovacuum_vacuum_insert_scale_factor": "0.05",
+            }
+        },
+    )
 
 
 class DeadLetter(Base):

@@ -141,6 +141,24 @@ class Resource(Shape):
     type: Literal["documentation", "article", "book", "course", "video", "tool"] = "documentation"
     language: str = "en"
     check: Literal["ok", "unverified", "broken"] = "unverified"
+    source: Literal["catalog", "model"] = Field(
+        default="catalog", description="Who names it; a model may invent addresses."
+    )
+
+
+class Question(Shape):
+    """One of a concept's quiz. ``answer`` is the index of the right option, from 0."""
+
+    question: str
+    options: tuple[str, ...] = Field(min_length=2, max_length=6)
+    answer: int = Field(ge=0)
+    explanation: str = ""
+
+    @model_validator(mode="after")
+    def _answer_exists(self) -> Question:
+        if self.answer >= len(self.options):
+            raise ValueError(f"answer {self.answer} names none of {len(self.options)} options")
+        return self
 
 
 class Concept(Shape):
@@ -159,6 +177,12 @@ class Concept(Shape):
     outcomes: tuple[str, ...] = Field(min_length=1, description="What the learner can then do.")
     practice: tuple[str, ...] = ()
     resources: tuple[Resource, ...] = ()
+    lesson: str | None = Field(default=None, description="Markdown: a lesson, or its outline.")
+    quiz: tuple[Question, ...] = Field(default=(), max_length=5)
+    content: Literal["model", "catalog", "missing"] = Field(
+        default="catalog",
+        description="Who wrote lesson, practice, resources and quiz; missing: nobody could.",
+    )
 
 
 class Milestone(Shape):

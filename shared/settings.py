@@ -33,6 +33,8 @@ def _url_with(*schemes: str) -> AfterValidator:
 
 DatabaseUrl = Annotated[SecretStr, _url_with("postgresql", "postgres")]
 RedisUrl = Annotated[SecretStr, _url_with("redis", "rediss", "unix")]
+OPENAI = "https://api.openai.com/v1"
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 
 
 class Settings(BaseSettings):
@@ -147,8 +149,18 @@ class Settings(BaseSettings):
     lookup_jitter: float = Field(default=0.1, ge=0, description="Random part of that pause.")
     lease: float = Field(default=60, ge=1, description="How long a worker owns a task unheard.")
     heartbeat: float = Field(default=15, gt=0, description="Pause between two lease extensions.")
+    watchdog: float = Field(
+        default=20, gt=0, description="A worker whose event loop hangs for this long ends itself."
+    )
+    cancel_poll: float = Field(
+        default=1, gt=0, description="Pause between two looks for tasks to be canceled."
+    )
     generation_timeout: float = Field(
-        default=900, gt=0, description="For one generation; a hung one counts as a failed attempt."
+        default=1800, gt=0, description="For one attempt; a hung one counts as failed."
+    )
+    step_timeout: float = Field(default=300, gt=0, description="For one step of a generation.")
+    step_tries: int = Field(
+        default=3, ge=1, description="Failures of a step before its generator does without it."
     )
     max_attempts: int = Field(default=4, ge=1, description="Generations before a task fails.")
     max_takeovers: int = Field(
@@ -160,6 +172,46 @@ class Settings(BaseSettings):
         default=20, gt=0, description="How long a stopping role may finish what it holds."
     )
 
+    llm_model: str | None = Field(
+        default=None, description="Model that makes the roadmaps; unset: the offline planner."
+    )
+    llm_base_url: HttpUrl = Field(default=OPENAI, description="An OpenAI-compatible server.")
+    llm_api_key: SecretStr | None = Field(default=None, description="Its key, if it wants one.")
+    llm_output: Literal["schema", "json"] = Field(
+        default="schema",
+        description="How the model is told its shape: response_format json_schema or json_object.",
+    )
+    llm_max_tokens: int | None = Field(
+        default=None, ge=256, description="Most tokens of one answer; the server's own if unset."
+    )
+    llm_first_byte: float = Field(
+        default=120, gt=0, description="From a call to the first byte of its answer."
+    )
+    llm_timeout: float = Field(default=180, gt=0, description="For a whole call.")
+    llm_max_bytes: int = Field(
+        default=2 * 1024 * 1024, ge=1024, description="Largest accepted answer, in bytes."
+    )
+    llm_patience: float = Field(
+        default=3600,
+        ge=0,
+        description="How long a task may be put off by a busy model before that is charged.",
+    )
+    llm_side_by_side: int = Field(
+        default=4, ge=1, le=100, description="Calls of one task at the same time."
+    )
+    llm_calls_per_minute: int | None = Field(
+        default=None, ge=1, description="Calls with one key, over all workers; no limit if unset."
+    )
+    llm_price_in: float | None = Field(
+        default=None, ge=0, description="USD for a million tokens that the model reads."
+    )
+    llm_price_out: float | None = Field(
+        default=None, ge=0, description="USD for a million tokens that the model writes."
+    )
+    llm_budget: float | None = Field(
+        default=None, gt=0, description="USD that one task may cost; needs both prices."
+    )
+
     @field_validator("heartbeat")
     @classmethod
     def _keeps_the_lease(cls, heartbeat: float, others: ValidationInfo) -> float:
@@ -167,6 +219,22 @@ class Settings(BaseSettings):
         if heartbeat > lease / 2:
             raise ValueError(f"must be at most half of {PREFIX}LEASE ({lease:g} s), to keep it")
         return heartbeat
+
+    @field_validator("llm_base_url", "llm_api_key")
+    @classmethod
+    def _serves_a_model(cls, value: Any, others: ValidationInfo) -> Any:  # Any: either field's
+        if value not in (None, OPENAI) and others.data.get("llm_model") is None:
+            raise ValueError(f"is of no use without {PREFIX}LLM_MODEL: name the model, too")
+        return value
+
+    @field_validator("llm_budget")
+    @classmethod
+    def _can_be_kept(cls, budget: float | None, others: ValidationInfo) -> float | None:
+        if budget and None in (others.data.get("llm_price_in"), others.data.get("llm_price_out")):
+            raise ValueError(
+                f"needs {PREFIX}LLM_PRICE_IN and {PREFIX}LLM_PRICE_OUT, to know what a call costs"
+            )
+        return budget
 
     def require_database(self) -> str:
         """The database URL; a sentence that says what to set when there is none."""

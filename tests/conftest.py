@@ -17,7 +17,7 @@ from shared.database import Database
 from shared.settings import Settings
 from waymark.embedded import PostgresServer, ValkeyServer
 
-TABLES = "tasks, outbox_messages, roadmaps, task_events, dead_letters, operator_acts"
+TABLES = "tasks, outbox_messages, roadmaps, task_events, task_steps, dead_letters, operator_acts"
 
 EMPTY_DEPLOYMENT = """
     UPDATE deployment SET redis_incarnation = NULL, rearmings = 0,

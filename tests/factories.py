@@ -24,6 +24,8 @@ from shared.roadmap import (
     Stage,
 )
 from tests.eventually import eventually
+from worker_service.generators.port import Steps
+from worker_service.leases import Leases
 
 
 def new_task(goal: str = "Learn SQL", *, key: str | None = None, **body: Any) -> NewTask:
@@ -71,6 +73,11 @@ async def orphan_message(database: Database) -> UUID:
             text("INSERT INTO outbox_messages (task_id) VALUES (:id)"), {"id": task_id}
         )
     return task_id
+
+
+def leases_of(database: Database, owner: str = "one", max_takeovers: int = 3) -> Leases:
+    """Those of a worker, each for a minute."""
+    return Leases(database, owner=owner, seconds=60, max_takeovers=max_takeovers)
 
 
 async def row(database: Database, sql: str, **parameters: Any) -> RowMapping:
@@ -164,7 +171,7 @@ class ScriptedGenerator:
         self.errors = list(errors)
         self.calls = 0
 
-    async def generate(self, request: RoadmapRequest, *, today: date) -> Roadmap:
+    async def generate(self, request: RoadmapRequest, *, today: date, steps: Steps) -> Roadmap:
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)

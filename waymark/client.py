@@ -16,9 +16,14 @@ from shared.backoff import exponential
 Document = dict[str, Any]
 """What the API sent: the shapes are its own, see ``/openapi.json``."""
 
+Look = tuple[Document, list[Document]]
+"""A task, and the events that came since the look before."""
+
 TRIES = 5
 ENDED = ("succeeded", "failed", "canceled")
 POLL_FIRST, POLL_LAST = 0.1, 1.0
+POLL_RUNNING = 0.5
+"""While it runs, people watch its stages come; before that only the wait gets longer."""
 ANSWER_LOST = (
     httpx2.ReadError,
     httpx2.ReadTimeout,
@@ -83,25 +88,39 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def submit(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Document:
-        """Submit a goal; the same key and input always give the same task."""
+    def submit(
+        self,
+        request: Mapping[str, Any],
+        idempotency_key: str | None = None,
+        *,
+        deadline_seconds: int | None = None,
+    ) -> Document:
+        """Submit a goal; the same key and body always give the same task."""
+        body: Document = {"input": dict(request)}
+        if deadline_seconds is not None:
+            body["deadline_seconds"] = deadline_seconds
         return self._call(
             "POST",
             "/v1/tasks",
-            json={"input": dict(request)},
+            json=body,
             headers={"Idempotency-Key": idempotency_key or str(uuid4())},
         )
 
     def task(self, task_id: str) -> Document:
-        return self._call("GET", f"/v1/tasks/{quote(task_id, safe='')}")
+        return self._call("GET", _path(task_id))
+
+    def cancel(self, task_id: str) -> Document:
+        """The task, canceled; or still running, then its worker lets go of it soon.
+
+        Raises ApiError, ``task-already-ended`` if it ended in another way.
+        """
+        return self._call("POST", f"{_path(task_id)}/cancel")
 
     def events(self, task_id: str, after: int = 0) -> list[Document]:
         """All events with a higher ``seq``, over as many pages as there are."""
         found: list[Document] = []
         while True:
-            page = self._call(
-                "GET", f"/v1/tasks/{quote(task_id, safe='')}/events", params={"after": after}
-            )
+            page = self._call("GET", f"{_path(task_id)}/events", params={"after": after})
             found += page["data"]
             if not page["has_more"] or not page["data"]:
                 return found
@@ -119,7 +138,7 @@ class Client:
     ) -> Document:
         """The task once it has ended; ``seen`` gets it each time we look."""
         task: Document = {}
-        for task in self._looks(task_id, timeout):
+        for task, _ in self._looks(lambda: (self.task(task_id), []), timeout):
             seen(task)
         return task
 
@@ -130,35 +149,43 @@ class Client:
         timeout: float | None = None,
         seen: Callable[[Document], None] = lambda _task: None,
     ) -> Iterator[Document]:
-        """The events of a task as they come, until it has ended; ``seen`` as in ``wait``."""
+        """The events of a task as they come, until it has ended; ``seen`` as in ``wait``.
+
+        ``seen`` gets a task after its events: whoever has seen it end has heard all.
+        """
         last = 0
-        for task in self._looks(task_id, timeout):
-            for event in self.events(task_id, after=last) if task["version"] != last else ():
+
+        def look() -> Look:
+            task = self.task(task_id)
+            return task, self.events(task_id, after=last) if task["version"] != last else []
+
+        for task, events in self._looks(look, timeout):
+            for event in events:
                 last = event["seq"]
                 yield event
             seen(task)
 
-    def _looks(self, task_id: str, timeout: float | None) -> Iterator[Document]:
-        """The task again and again, slower with time; ends with the look that finds it ended."""
+    def _looks(self, look: Callable[[], Look], timeout: float | None) -> Iterator[Look]:
+        """One look after the other, slower with time; the last one finds the task ended."""
         begun = heard = time.monotonic()
         pause = POLL_FIRST
         task: Document | None = None
         while True:
             try:
-                task = self.task(task_id)
+                task, events = look()
             except (Unreachable, ApiError) as error:
                 lasting = isinstance(error, ApiError) and error.status < 500
                 if task is None or lasting or time.monotonic() - heard > SILENCE:
                     raise
             else:
                 heard = time.monotonic()
-                yield task
+                yield task, events
                 if task["status"] in ENDED:
                     return
             if timeout is not None and time.monotonic() - begun > timeout:
                 raise NotFinished(task, timeout)
             time.sleep(pause)
-            pause = min(pause * 1.2, POLL_LAST)
+            pause = min(pause * 1.2, POLL_RUNNING if task["status"] == "running" else POLL_LAST)
 
     def _call(self, method: str, path: str, **how: Any) -> Document:
         """Any: httpx2's own keyword arguments."""
@@ -179,6 +206,10 @@ class Client:
                     return _document(response)
             time.sleep(exponential(tries, 0.1, 2, random.random()))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
+
+
+def _path(task_id: str) -> str:
+    return f"/v1/tasks/{quote(task_id, safe='')}"
 
 
 def _document(response: httpx2.Response) -> Document:

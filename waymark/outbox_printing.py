@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.lifecycle import Priority
+from waymark.amounts import number_of
 from waymark.outbox import Document
+from waymark.terminal import clean
 
 GROUP_HEADINGS = (
     *("fingerprint", "open", "all", "first", "last", "example"),
@@ -133,11 +135,6 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield line if edge is None or len(line) <= edge else f"{line[: edge - 1]}…"
 
 
-def clean(text: str) -> str:
-    """In one line; a learner's words must not steer an operator's terminal."""
-    return "".join(one if one.isprintable() else " " for one in text)
-
-
 def span(seconds: float) -> str:
     """The two largest units."""
     if seconds < 60:
@@ -243,7 +240,3 @@ def _letters(number: int) -> str:
 
 def _tasks(number: int) -> str:
     return number_of(number, "task")
-
-
-def number_of(number: int, thing: str) -> str:
-    return f"1 {thing}" if number == 1 else f"{number} {thing}s"

@@ -8,9 +8,12 @@ from typing import Self
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
-from waymark.client import Document
+from waymark.amounts import progress_of, usage_of
+from waymark.client import ENDED, Document
 from waymark.complaints import say
+from waymark.terminal import clean
 
 WORDS = {
     "accepted": "accepted, waiting for a relay",
@@ -38,11 +41,14 @@ class Dispatches:
 class Progress:
     """Speaks on stderr. ``seen`` takes the task as often as one likes; it says only news."""
 
+    STAGES_SEEN: tuple[str, ...] | None = None
+    """Stages that get a line where there is no live one; None for all."""
+
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, markup=False)
         self._status: Status | None = None
         self._begun = time.monotonic()
-        self._said: tuple[str, str, int] | None = None
+        self._said: str | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -59,19 +65,47 @@ class Progress:
         if self._status is not None:
             self._status.stop()
 
+    @property
+    def is_live(self) -> bool:
+        return self._status is not None
+
+    def tell(self, line: str) -> None:
+        """Above the live line, if there is one."""
+        self._console.print(clean(line), soft_wrap=True)
+
     def seen(self, task: Document) -> None:
-        status, stage, attempts = str(task["status"]), str(task["stage"]), int(task["attempts"])
-        news = (status, stage, attempts) != self._said
-        first = self._said is None
-        self._said = (status, stage, attempts)
-        took = f"{time.monotonic() - self._begun:.1f} s"
-        if first:
-            self._console.print(f"task {task['id']}")
-        if status in ("succeeded", "failed", "canceled"):
-            self._console.print(f"{status} after {took}")
+        if self._said is None:
+            self.tell(f"task {task['id']}")
+            self._said = ""
+        if task["status"] in ENDED:
             return
-        text = WORDS.get(stage, stage) + (f", attempt {attempts}" if attempts > 1 else "")
+        stage, text = str(task["stage"]), _stage_of(task)
         if self._status is not None:
-            self._status.update(f"{text} · {took}")
-        elif news:
-            self._console.print(f"{text} ({took})")
+            parts = (text, progress_of(task["progress"]), self._took())
+            self._status.update(Text(clean(" · ".join(part for part in parts if part))))
+        elif text != self._said and (self.STAGES_SEEN is None or stage in self.STAGES_SEEN):
+            self.tell(f"{text} ({self._took()})")
+        self._said = text
+
+    def ended(self, task: Document) -> None:
+        """How it ended, and what it took."""
+        usage = f" · {usage_of(task['usage'])}" if task["usage"] else ""
+        self.tell(f"{task['status']} after {self._took()}{usage}")
+
+    def _took(self) -> str:
+        return f"{time.monotonic() - self._begun:.1f} s"
+
+
+def generating(attempt: int) -> str:
+    return _numbered(WORDS["generating"], attempt)
+
+
+def _stage_of(task: Document) -> str:
+    if task["cancel_requested_at"]:
+        return "asked to stop, waiting for its worker"
+    stage = str(task["stage"])
+    return _numbered(WORDS.get(stage, stage), task["attempts"])
+
+
+def _numbered(text: str, attempt: int) -> str:
+    return f"{text}, attempt {attempt}" if attempt > 1 else text

@@ -9,7 +9,10 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -33,24 +36,36 @@ from shared.settings import Settings, load_settings
 from worker_service.actors import MainLoop, declare_actor
 from worker_service.broker import Broker, make_broker
 from worker_service.generation import Generation
-from worker_service.generators import choose
-from worker_service.heartbeat import Heartbeat
+from worker_service.generators import RoadmapGenerator, choose
+from worker_service.heartbeat import Heartbeat, HeartbeatThread
 from worker_service.leases import Leases
 from worker_service.slots import Slots
+from worker_service.statements import SESSION
+from worker_service.steps import StepBook
+from worker_service.watchdog import Watchdog
 
 log = structlog.get_logger()
 
 TICK = 30.0
 """Seconds without a turn of a loop after which the worker counts as hung; see ``_work``."""
 
+IDLE_TURN = 1000
+"""Milliseconds after which a thread that waits for a message looks whether it is to end."""
 
-def main() -> int:
+HURRY = 1.0
+"""Seconds for giving back what is held after a second signal."""
+
+
+Choose = Callable[[Settings, Redis], RoadmapGenerator]
+
+
+def main(choose: Choose = choose) -> int:
     try:
         settings = load_settings()
         settings.require_redis()
         set_up_logs(settings, "worker")
         failpoints.arm(settings)
-        uvloop.run(_serve(settings))
+        uvloop.run(_serve(settings, choose))
     except WaymarkError as error:
         return refuse_to_start(error)
     # Dramatiq's threads may sit in a blocking call; nothing of theirs is worth waiting for now.
@@ -58,11 +73,25 @@ def main() -> int:
     os._exit(0)
 
 
-async def _serve(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    database = Database(settings, "worker")
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What signals tell: the first to stop, the second to be quick about it."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._heard)
+
+    def _heard(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
+async def _serve(settings: Settings, choose: Choose) -> None:
+    orders = Orders()
+    orders.listen()
+    database = Database(settings, "worker", SESSION)
     client = Redis.from_url(
         settings.require_redis(),
         socket_timeout=settings.redis_timeout,
@@ -70,12 +99,13 @@ async def _serve(settings: Settings) -> None:
         retry=Retry(NoBackoff(), 0),
     )
     try:
-        deployment_id = await wait_for_database(database, REVISION)
+        deployment_id = await wait_for_database(database, REVISION, beside=1)
         probes = Probes(settings)
         probes.serve(ready={"PostgreSQL": partial(_ask, database), "Redis": client.ping})
-        await _trust_redis(client, deployment_id, stop)
-        if not stop.is_set():
-            await _work(settings, database, client, probes, deployment_id, stop)
+        await _trust_redis(client, deployment_id, orders.stop)
+        if not orders.stop.is_set():
+            generator = choose(settings, client)
+            await _work(settings, database, client, probes, deployment_id, generator, orders)
     finally:
         await client.aclose()
         await database.close()
@@ -108,41 +138,60 @@ async def _work(
     client: Redis,
     probes: Probes,
     deployment_id: UUID,
-    stop: asyncio.Event,
+    generator: RoadmapGenerator,
+    orders: Orders,
 ) -> None:
     owner = f"{socket.gethostname()}:{os.getpid()}"
-    leases = Leases(database, owner=owner, seconds=settings.lease)
-    heartbeat = Heartbeat(leases, settings.heartbeat)
+    heartbeat = Heartbeat(settings)
+    generation = Generation(
+        settings,
+        Leases(database, owner=owner, seconds=settings.lease, max_takeovers=settings.max_takeovers),
+        StepBook(database),
+        heartbeat,
+        generator,
+        deployment_id,
+    )
+    watchdog = Watchdog(settings.watchdog, threading.get_ident())
+    watched = asyncio.create_task(watchdog.run(), name="watchdog")
     pulse = probes.pulse("heartbeat", within=max(TICK, 3 * settings.heartbeat))
-    beating = asyncio.create_task(heartbeat.run(pulse.beat), name="heartbeat")
-    generation = Generation(settings, leases, heartbeat, choose(), deployment_id)
+    beats = HeartbeatThread(heartbeat, settings)
+
+    def pulse_and_look() -> None:
+        pulse.beat()
+        watchdog.look(beats.tick)
+
+    beats.start(pulse_and_look)
 
     # One turn of the consumer is a wait of 5 seconds and a few round trips at most.
     broker = make_broker(settings, probes.pulse("consumer", within=TICK).beat)
     MainLoop(asyncio.get_running_loop()).install()
     declare_actor(broker, generation)
-    worker = Worker(broker, worker_threads=settings.worker_concurrency, worker_timeout=200)
+    worker = Worker(broker, worker_threads=settings.worker_concurrency, worker_timeout=IDLE_TURN)
     # What is fetched ahead waits here while other workers are idle: fetch no more than can run.
     worker.queue_prefetch = settings.worker_concurrency
     worker.start()
     slots = Slots(client, settings.worker_concurrency, owner)
-    announcing = asyncio.create_task(slots.run(stop), name="slots")
+    announcing = asyncio.create_task(slots.run(orders.stop), name="slots")
     announce_ready(settings)
     log.info("worker_ready", deployment_id=deployment_id, owner=owner)
 
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({stopped, beating}, return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    await _drain(settings, broker, worker, heartbeat)
+    stopped = asyncio.create_task(orders.stop.wait())
+    ends: list[asyncio.Future[Any]] = [stopped, beats.broken, watched]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    orders.stop.set()
+    await _drain(settings, broker, worker, heartbeat, orders)
     await announcing
-    if beating.done():
-        beating.result()  # a heartbeat that broke is a fault: show it
-    beating.cancel()
+    watched.cancel()
+    await beats.stop()
+    if beats.broken.done():
+        beats.broken.result()  # a heartbeat that broke is a fault: show it
     log.info("worker_stopped")
 
 
-async def _drain(settings: Settings, broker: Broker, worker: Worker, heartbeat: Heartbeat) -> None:
-    """Take nothing more; let what runs finish, and hand back what has not by then."""
+async def _drain(
+    settings: Settings, broker: Broker, worker: Worker, heartbeat: Heartbeat, orders: Orders
+) -> None:
+    """Take nothing more, begin no further step; hand back what has not ended by then."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -151,10 +200,18 @@ async def _drain(settings: Settings, broker: Broker, worker: Worker, heartbeat: 
         worker.stop(timeout=int(settings.drain * 1000) + 5000)
         loop.call_soon_threadsafe(stopped.set)
 
+    heartbeat.draining = True
     threading.Thread(target=stop_worker, name="stop-worker", daemon=True).start()
-    await _at_most(settings.drain, stopped)
+    await _first(stopped, orders.hurry, within=settings.drain)
     heartbeat.let_go_of_all()
-    await _at_most(5, stopped)
+    await _at_most(HURRY if orders.hurry.is_set() else 5, stopped)
+
+
+async def _first(*events: asyncio.Event, within: float) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 async def _at_most(seconds: float, event: asyncio.Event) -> None:

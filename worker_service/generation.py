@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -15,18 +13,18 @@ from pydantic import ValidationError
 
 from shared import logs, metrics
 from shared.backoff import exponential, linear
-from shared.database import reason, retriable
-from shared.errors import Permanent, TaskError, Transient
+from shared.database import Outcome, repeated
+from shared.errors import DeadlineExceeded, Permanent, TaskError, Transient
 from shared.failpoints import failpoint
 from shared.messages import Doorbell
 from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
 from worker_service.generators import RoadmapGenerator
 from worker_service.heartbeat import Heartbeat, LetGo
-from worker_service.leases import Lease, Leases
+from worker_service.leases import Lease, Leases, Sighting
+from worker_service.steps import StepBook, TaskSteps
 
 log = structlog.get_logger()
-Outcome = TypeVar("Outcome")
 
 
 class Generation:
@@ -36,24 +34,35 @@ class Generation:
         self,
         settings: Settings,
         leases: Leases,
+        book: StepBook,
         heartbeat: Heartbeat,
         generator: RoadmapGenerator,
         deployment_id: UUID,
     ) -> None:
         self.settings = settings
         self.leases = leases
+        self.book = book
         self.heartbeat = heartbeat
         self.generator = generator
         self.deployment_id = deployment_id
+        self._suspects = asyncio.Semaphore(1)
 
     async def answer(self, doorbell: Doorbell) -> None:
         """Never raises for what can happen: retries live in PostgreSQL, not in Redis."""
         if doorbell.deployment_id != self.deployment_id:
             await self._refuse(doorbell)
-        elif lease := await self._find_and_take(doorbell):
-            await self._run(lease)
+            return
+        found = await self._find(doorbell)
+        if isinstance(found, Lease):
+            await self._run(found, doorbell)
+        elif found is not None:
+            # Not leased while it waits its turn: another worker may have room for it.
+            async with self._suspects:
+                if lease := await self._acquire(doorbell.task_id, alone=True):
+                    await self._run(lease, doorbell)
 
-    async def _run(self, lease: Lease) -> None:
+    async def _run(self, lease: Lease, doorbell: Doorbell) -> None:
+        self._report_start(lease, doorbell)
         try:
             async with self.heartbeat.held(lease):
                 roadmap = await self._generate(lease)
@@ -66,21 +75,20 @@ class Generation:
 
     # --- find and take ---
 
-    async def _find_and_take(self, doorbell: Doorbell) -> Lease | None:
-        """The lease, or None if there is nothing to do. A task that is not there is looked for
-        again: ten times, 200 ms × n and up to 100 ms of chance apart, unless set otherwise."""
+    async def _find(self, doorbell: Doorbell) -> Lease | Sighting | None:
+        """The lease; a sighting of a task that may run here, but only alone; None if there is
+        nothing to do. A task that is not there is looked for again: ten times, 200 ms × n and up
+        to 100 ms of chance apart, unless set otherwise."""
         task_id, settings = doorbell.task_id, self.settings
         for looks in range(1, settings.lookup_tries + 1):
-            lease = await self._persist(
-                lambda: self.leases.acquire(task_id, settings.max_takeovers)
-            )
-            if lease is not None:
-                self._report_start(lease, doorbell)
+            if lease := await self._acquire(task_id):
                 return lease
             seen = await self._persist(lambda: self.leases.sight(task_id))
             if seen is not None and not seen.due:
                 log.info("doorbell_without_work", task_id=task_id, status=seen.status)
                 return None
+            if seen is not None and seen.suspect:
+                return seen
             chance = random.random()  # noqa: S311 - jitter
             pause = linear(looks, settings.lookup_step, settings.lookup_jitter, chance)
             log.warning("task_not_taken_yet", task_id=task_id, seen=bool(seen), looks=looks)
@@ -88,6 +96,9 @@ class Generation:
         if seen is None:
             await self._record_missing(doorbell)
         return None
+
+    async def _acquire(self, task_id: UUID, *, alone: bool = False) -> Lease | None:
+        return await self._persist(lambda: self.leases.acquire(task_id, alone=alone))
 
     async def _record_missing(self, doorbell: Doorbell) -> None:
         await self._persist(lambda: self.leases.bury(doorbell, "task_missing"))
@@ -109,77 +120,113 @@ class Generation:
         await self._persist(lambda: self.leases.bury(doorbell, "other_deployment"))
         log.error("message_refused", task_id=doorbell.task_id, deployment_id=doorbell.deployment_id)
 
-    # --- generate and commit ---
+    # --- generate ---
 
     async def _generate(self, lease: Lease) -> Roadmap:
         await failpoint("worker.generating")
+        request = _read(lease)
+        steps = TaskSteps(lease, self.book, self.heartbeat, self.settings)
+        limit = asyncio.timeout(_seconds_left(lease, self.settings))
         try:
-            request = RoadmapRequest.model_validate_json(json.dumps(lease.input))
-        except ValidationError as error:
-            broken = error.errors(include_input=False, include_url=False)
-            log.error("input_unreadable", task_id=lease.task_id, errors=broken)
-            raise Permanent(
-                "This release cannot read the task's input. Submit it again.",
-                code="input_unreadable",
-            ) from error
-        try:
-            async with asyncio.timeout(self.settings.generation_timeout) as limit:
-                return await self.generator.generate(request, today=lease.accepted_on)
-        except TaskError:
+            async with limit:
+                return await self.generator.generate(request, today=lease.accepted_on, steps=steps)
+        except (TaskError, LetGo):
             raise
         except Exception as error:
             if limit.expired():
-                raise Transient("The generation took too long.", code="too_slow") from error
+                raise _too_slow(lease) from error
             # A fault of ours, or a library's: another attempt may do better, the text is logged.
             log.exception("generation_broke", task_id=lease.task_id)
             raise Transient("The generator broke; the error is logged.", code="internal") from error
 
+    # --- end ---
+
     async def _complete(self, lease: Lease, roadmap: Roadmap) -> None:
         await failpoint("worker.generated")
-        won = await self._persist(lambda: self.leases.complete(lease, roadmap))
+        won = await self._end(lease, "succeeded", lambda: self.leases.complete(lease, roadmap))
         await failpoint("worker.completed")
-        if self._still_ours(lease, won, "succeeded"):
+        if won:
             log.info(logs.TASK_SUCCEEDED, task_id=lease.task_id, lease_token=lease.token)
 
     async def _fail_or_retry(self, lease: Lease, error: TaskError) -> None:
+        await failpoint("worker.failing")
         about = {"task_id": lease.task_id, "code": error.code, "detail": error.detail}
-        if isinstance(error, Permanent) or lease.attempts >= self.settings.max_attempts:
-            won = await self._persist(lambda: self.leases.fail(lease, error))
-            if self._still_ours(lease, won, "failed"):
-                log.warning("task_failed", **about)
-        else:
-            base, cap = self.settings.retry_base, self.settings.retry_cap
-            delay = exponential(lease.attempts, base, cap, random.random())  # noqa: S311 - jitter
-            won = await self._persist(lambda: self.leases.requeue(lease, error, delay))
-            if self._still_ours(lease, won, "retrying"):
-                log.warning("task_retrying", **about, delay=delay)
+        if isinstance(error, Transient) and (pause := self._pause(lease, error)) is not None:
+            charged = self._is_charged(lease, error)
+            won = await self._end(
+                lease,
+                "retrying",
+                lambda: self.leases.requeue(lease, error, pause, charged=charged),
+            )
+            if won:
+                log.warning("task_retrying", **about, delay=pause, charged=charged)
+        elif await self._end(lease, "failed", lambda: self.leases.fail(lease, error)):
+            log.warning("task_failed", **about)
+
+    def _pause(self, lease: Lease, error: Transient) -> float | None:
+        """Seconds until the next attempt; None if there is none to come."""
+        if self._is_charged(lease, error) and lease.attempts >= self.settings.max_attempts:
+            return None
+        base, cap = self.settings.retry_base, self.settings.retry_cap
+        # Not by attempts: one that is not charged is put off for longer each time, too.
+        pause = exponential(lease.dispatch_no, base, cap, random.random())  # noqa: S311 - jitter
+        return max(pause, error.retry_after or 0)
+
+    def _is_charged(self, lease: Lease, error: Transient) -> bool:
+        return error.charged or lease.age > self.settings.llm_patience
 
     async def _leave(self, lease: Lease, let_go: LetGo) -> None:
-        stopping = let_go.cause == "stopping"
-        won = stopping and await self._persist(lambda: self.leases.hand_over(lease))
-        if self._still_ours(lease, won, "handed_over"):
-            log.info("task_handed_over", task_id=lease.task_id)
+        match let_go.cause:
+            case "stopping":
+                if await self._end(lease, "handed_over", lambda: self.leases.hand_over(lease)):
+                    log.info("task_handed_over", task_id=lease.task_id)
+            case "canceled":
+                if await self._end(lease, "canceled", lambda: self.leases.cancel(lease)):
+                    log.info("task_canceled", task_id=lease.task_id)
+            case "lost":
+                self._report_fenced(lease)
 
-    def _still_ours(self, lease: Lease, won: bool, outcome: str) -> bool:
-        """Count what became of a lease. If a write was fenced off, the row is the truth."""
-        metrics.ENDED.labels(outcome if won else "fenced").inc()
-        if not won:
-            log.warning("lease_not_ours", task_id=lease.task_id, lease_token=lease.token)
-        return won
+    async def _end(self, lease: Lease, outcome: str, write: Callable[[], Awaitable[bool]]) -> bool:
+        """Count what became of a lease. Whatever a task comes to, a cancellation that was asked
+        for before wins; if the write was fenced off, the row is the truth."""
+        if await self._persist(write):
+            metrics.ENDED.labels(outcome).inc()
+            return True
+        if await self._persist(lambda: self.leases.cancel(lease)):
+            metrics.ENDED.labels("canceled").inc()
+            log.info("task_canceled", task_id=lease.task_id)
+        else:
+            self._report_fenced(lease)
+        return False
+
+    def _report_fenced(self, lease: Lease) -> None:
+        metrics.ENDED.labels("fenced").inc()
+        log.warning("lease_not_ours", task_id=lease.task_id, lease_token=lease.token)
 
     async def _persist(self, unit: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Repeat a guarded unit of work over lost connections, as long as a lease would last.
+        """Over lost connections, as long as a lease would last."""
+        return await repeated(unit, self.settings.lease)
 
-        Each is safe to repeat after a COMMIT of unknown outcome: its guard then matches nothing.
-        """
-        deadline = time.monotonic() + self.settings.lease
-        tries = 0
-        while True:
-            try:
-                return await unit()
-            except Exception as error:
-                tries += 1
-                if not retriable(error) or time.monotonic() > deadline:
-                    raise
-                log.warning("database_waits", tries=tries, error=reason(error))
-                await asyncio.sleep(exponential(tries, 0.1, 2, random.random()))  # noqa: S311 - jitter
+
+def _read(lease: Lease) -> RoadmapRequest:
+    try:
+        return RoadmapRequest.model_validate_json(lease.input)
+    except ValidationError as error:
+        broken = [f"{one['loc']}: {one['msg']}" for one in error.errors()]
+        log.error("input_unreadable", task_id=lease.task_id, errors=broken)
+        raise Permanent(
+            "This release cannot read the task's input. Submit it again.", code="input_unreadable"
+        ) from error
+
+
+def _seconds_left(lease: Lease, settings: Settings) -> float:
+    """For this attempt: until its own limit, or the task's deadline if that comes first."""
+    if lease.seconds_left is None:
+        return settings.generation_timeout
+    return min(settings.generation_timeout, lease.taken_at + lease.seconds_left - time.monotonic())
+
+
+def _too_slow(lease: Lease) -> TaskError:
+    if lease.seconds_left is not None and time.monotonic() > lease.taken_at + lease.seconds_left:
+        return DeadlineExceeded()
+    return Transient("The generation took too long.", code="too_slow")

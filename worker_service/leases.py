@@ -1,22 +1,35 @@
-"""All SQL of the worker. A lease is a timed right to one task; its token fences every write."""
+"""A lease is a timed right to one task; its token fences every write made under it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import RowMapping, text
-from sqlalchemy.dialects.postgresql import JSONB
+import structlog
+from sqlalchemy import Row, TextClause
+from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
-from shared.database import Database
+from shared.database import Database, reason
 from shared.errors import TaskError
 from shared.messages import Doorbell
 from shared.roadmap import Roadmap
+from shared.shared_commit import SharedCommit
+from worker_service import statements
+
+log = structlog.get_logger()
+
+DOCUMENTS_AT_ONCE = 32
+"""Roadmaps written by one statement: each is some hundred kilobytes."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,105 +40,137 @@ class Lease:
     token: int
     attempts: int
     takeovers: int
-    input: dict[str, Any]
+    dispatch_no: int
+    input: str
+    """JSON."""
     accepted_on: date
+    age: float
+    """Seconds since the task was accepted."""
+    seconds_left: float | None
+    """Until the task's deadline, if it has one."""
     taken_at: float
-    """By the event loop's clock, before PostgreSQL was asked: the lease cannot end earlier."""
+    """By the monotonic clock, before PostgreSQL was asked: the lease cannot end earlier."""
+
+    @property
+    def ran_before(self) -> bool:
+        """Whether an earlier lease may have left steps."""
+        return self.dispatch_no > 1 or self.takeovers > 0
 
     @classmethod
-    def of(cls, row: RowMapping, taken_at: float) -> Lease:
+    def of(cls, row: Row[Any], taken_at: float) -> Lease:
         return cls(
-            task_id=row["id"],
-            token=row["lease_token"],
-            attempts=row["attempts"],
-            takeovers=row["takeovers"],
-            input=row["input"],
-            accepted_on=row["created_at"].date(),
+            task_id=row.id,
+            token=row.lease_token,
+            attempts=row.attempts,
+            takeovers=row.takeovers,
+            dispatch_no=row.dispatch_no,
+            input=row.input,
+            accepted_on=row.created_at.date(),
+            age=row.age,
+            seconds_left=row.seconds_left,
             taken_at=taken_at,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A task that was found but not taken: ``due`` if only a race kept us from it."""
+    """A task that was found and not taken. ``due``: it may be taken; ``suspect``: only alone."""
 
     status: str
     due: bool
+    suspect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    id: UUID
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    id: UUID
+    token: int
+    roadmap_id: UUID
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Return:
+    id: UUID
+    token: int
+    delay: timedelta
+    uncharged: int
+    data: str
 
 
 class Leases:
-    def __init__(self, database: Database, *, owner: str, seconds: float) -> None:
+    """Those of one worker. What several tasks want at the same moment shares a commit."""
+
+    def __init__(
+        self, database: Database, *, owner: str, seconds: float, max_takeovers: int
+    ) -> None:
         self.database = database
         self.owner = owner
         self.seconds = seconds
+        self.max_takeovers = max_takeovers
+        self._acquiring = SharedCommit(self._acquire, side_by_side=1)
+        self._completing = SharedCommit(self._complete, side_by_side=1, most=DOCUMENTS_AT_ONCE)
+        self._returning = SharedCommit(self._return, side_by_side=1)
 
-    async def acquire(self, task_id: UUID, max_takeovers: int) -> Lease | None:
+    @property
+    def alone_from(self) -> int:
+        """Takeovers from which on a task is a suspect: it may be what ended its workers.
+
+        Only one suspect runs in a worker at a time, so that it takes no other one with it.
+        """
+        return max(1, self.max_takeovers - 1)
+
+    # --- take ---
+
+    async def acquire(self, task_id: UUID, *, alone: bool = False) -> Lease | None:
         """Take the task if it is due, or if its worker's lease ran out; None if neither.
 
         The same transaction deletes the outbox message: the promise to run it is being kept.
+        ``alone``: no other suspect runs here, so that this task may be one.
         """
-        parameters = {
-            "task_id": task_id,
-            "owner": self.owner,
-            "lease": timedelta(seconds=self.seconds),
-            "max_takeovers": max_takeovers,
-        }
-        taken_at = asyncio.get_running_loop().time()
-        async with self.database.begin() as session:
-            row = (await session.execute(ACQUIRE, parameters)).mappings().one_or_none()
-            if row is None:
-                await session.rollback()  # the message stays: it was not ours to answer
-                return None
-        return Lease.of(row, taken_at)
+        return await self._together(self._acquiring, _Wish(task_id, alone))
 
     async def sight(self, task_id: UUID) -> Sighting | None:
-        async with self.database.begin() as session:
-            row = (await session.execute(SIGHT, {"task_id": task_id})).one_or_none()
-        return Sighting(row.status, row.due) if row else None
+        parameters = {"task_id": task_id, "max_takeovers": self.max_takeovers}
+        async with self.database.autocommit() as connection:
+            row = (await connection.execute(statements.SIGHT, parameters)).one_or_none()
+        return Sighting(row.status, row.due, row.takeovers >= self.alone_from) if row else None
 
-    async def extend(self, leases: list[Lease]) -> set[UUID]:
-        """Extend all in one statement; the tasks that are still ours."""
-        parameters = {
-            "ids": [lease.task_id for lease in leases],
-            "tokens": [lease.token for lease in leases],
-            "lease": timedelta(seconds=self.seconds),
-        }
-        async with self.database.begin() as session:
-            return set((await session.execute(EXTEND, parameters)).scalars())
+    # --- end; each tells whether the lease was still ours ---
 
     async def complete(self, lease: Lease, roadmap: Roadmap) -> bool:
-        """Roadmap, success and event, or nothing. False: the lease was no longer ours."""
+        """Roadmap, success and event, or nothing."""
         document = roadmap.model_dump_json()
-        if await self._won(COMPLETE, lease, roadmap_id=uuid7(), document=document):
+        finished = _Finished(lease.task_id, lease.token, uuid7(), document)
+        if await self._together(self._completing, finished):
             return True
         # The COMMIT of an earlier try may have worked and only its answer been lost.
-        return await self._won(COMPLETED_BEFORE, lease)
+        return await self._won(statements.COMPLETED_BEFORE, lease)
 
-    async def requeue(self, lease: Lease, error: TaskError, delay: float) -> bool:
+    async def requeue(self, lease: Lease, error: TaskError, delay: float, *, charged: bool) -> bool:
         """Another attempt after ``delay`` seconds, its outbox message in the same transaction."""
-        return await self._won(
-            REQUEUE,
-            lease,
-            delay=timedelta(seconds=delay),
-            event="task.retrying",
-            data=json.dumps(error.as_dict()),
-            uncharged=0,
-        )
+        data = {"reason": "retry", "charged": charged, **error.as_dict()}
+        return await self._give_back(lease, delay, charged=charged, data=data)
 
     async def hand_over(self, lease: Lease) -> bool:
         """Give the task back at once: this worker stops. No attempt is charged."""
-        return await self._won(
-            REQUEUE,
-            lease,
-            delay=timedelta(0),
-            event="task.requeued",
-            data=json.dumps({"reason": "worker_stopping"}),
-            uncharged=1,
-        )
+        return await self._give_back(lease, 0, charged=False, data={"reason": "worker_stopping"})
 
     async def fail(self, lease: Lease, error: TaskError) -> bool:
         """End the task as failed, for good."""
-        return await self._won(FAIL, lease, error=json.dumps(error.as_dict()))
+        return await self._won(statements.FAIL, lease, error=json.dumps(error.as_dict()))
+
+    async def cancel(self, lease: Lease) -> bool:
+        """End the task as canceled, if that was asked for."""
+        return await self._won(statements.CANCEL, lease)
+
+    # --- what is no lease ---
 
     async def bury(self, doorbell: Doorbell, reason: str) -> None:
         """Keep a message that cannot be true: of no task, or of another deployment."""
@@ -135,139 +180,65 @@ class Leases:
             "reason": reason,
             "detail": json.dumps(doorbell.as_kwargs()),
         }
-        async with self.database.begin() as session:
-            await session.execute(BURY, parameters)
+        async with self.database.autocommit() as connection:
+            await connection.execute(statements.BURY, parameters)
 
-    async def _won(self, statement: Any, lease: Lease, **parameters: Any) -> bool:
+    async def _give_back(
+        self, lease: Lease, delay: float, *, charged: bool, data: dict[str, Any]
+    ) -> bool:
+        pause = timedelta(seconds=delay)
+        wish = _Return(lease.task_id, lease.token, pause, int(not charged), json.dumps(data))
+        return await self._together(self._returning, wish)
+
+    async def _won(self, statement: TextClause, lease: Lease, **parameters: Any) -> bool:
         """Run a write that the lease token guards; whether it took place."""
         fence = {"task_id": lease.task_id, "token": lease.token}
-        async with self.database.begin() as session:
-            return (await session.execute(statement, fence | parameters)).first() is not None
+        async with self.database.autocommit() as connection:
+            return (await connection.execute(statement, fence | parameters)).first() is not None
 
+    async def _together(self, commit: SharedCommit[Item, Result], item: Item) -> Result:
+        patience = self.database.settings.database_command_timeout
+        return await commit.write(item, asyncio.get_running_loop().time() + patience)
 
-ACQUIRE = text(
-    """
-    WITH rung AS (
-        DELETE FROM outbox_messages WHERE task_id = :task_id AND available_at <= now()
-        RETURNING dispatch_no, dispatched_at
-    ), taken AS (
-        UPDATE tasks SET
-            status = 'running', stage = 'generating',
-            version = version + 1 + (SELECT count(dispatched_at) FROM rung),
-            attempts = attempts + CAST(status = 'queued' AS integer),
-            takeovers = takeovers + CAST(status = 'running' AS integer),
-            lease_token = lease_token + 1, lease_owner = :owner, lease_expires_at = now() + :lease,
-            dispatch_no = greatest(dispatch_no, (SELECT dispatch_no FROM rung)),
-            dispatched_at = coalesce((SELECT dispatched_at FROM rung), dispatched_at),
-            started_at = coalesce(started_at, now())
-        WHERE id = :task_id AND (
-            status = 'queued' AND available_at <= now()
-            OR status = 'running' AND lease_expires_at < now() AND takeovers < :max_takeovers
+    # --- batches ---
+
+    async def _acquire(self, wishes: Sequence[_Wish]) -> list[Lease | None]:
+        taken_at = time.monotonic()
+        rows = await self._run(
+            statements.ACQUIRE,
+            *columns(wishes),
+            self.owner,
+            timedelta(seconds=self.seconds),
+            self.max_takeovers,
+            self.alone_from,
         )
-        RETURNING *
-    ), dispatched AS (
-        INSERT INTO task_events (task_id, seq, type, data, created_at)
-        SELECT taken.id, taken.version - 1, 'task.dispatched',
-               jsonb_build_object('dispatch_no', rung.dispatch_no), rung.dispatched_at
-        FROM taken CROSS JOIN rung WHERE rung.dispatched_at IS NOT NULL
-    ), started AS (
-        INSERT INTO task_events (task_id, seq, type, data)
-        SELECT id, version, 'task.started', jsonb_build_object(
-            'worker', lease_owner, 'attempt', attempts, 'takeover', takeovers)
-        FROM taken
-    )
-    SELECT id, lease_token, attempts, takeovers, input, created_at FROM taken
-    """
-).columns(input=JSONB)
+        taken = {row.id: Lease.of(row, taken_at) for row in rows}
+        # Taken out: of two wishes for one task, one is granted.
+        return [taken.pop(wish.id, None) for wish in wishes]
 
-SIGHT = text(
-    """
-    SELECT status, status = 'queued' AND available_at <= now() AS due
-    FROM tasks WHERE id = :task_id
-    """
-)
+    async def _complete(self, finished: Sequence[_Finished]) -> list[bool]:
+        done = {row.id for row in await self._run(statements.COMPLETE, *columns(finished))}
+        return [one.id in done for one in finished]
 
-EXTEND = text(
-    """
-    UPDATE tasks SET lease_expires_at = now() + :lease
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS held (id, token)
-    WHERE tasks.id = held.id AND tasks.lease_token = held.token AND tasks.status = 'running'
-    RETURNING tasks.id
-    """
-)
+    async def _return(self, returns: Sequence[_Return]) -> list[bool]:
+        returned = {row.id for row in await self._run(statements.REQUEUE, *columns(returns))}
+        if any(not one.delay and one.id in returned for one in returns):
+            await self._ring()
+        return [one.id in returned for one in returns]
 
-# Roadmap and task name each other by foreign keys, which PostgreSQL checks when the statement
-# ends; a success without a roadmap, or a second roadmap, cannot be written at all.
-COMPLETE = text(
-    """
-    WITH done AS (
-        UPDATE tasks SET
-            status = 'succeeded', stage = 'done', version = version + 1, roadmap_id = :roadmap_id,
-            finished_at = now(), lease_owner = NULL, lease_expires_at = NULL
-        WHERE id = :task_id AND lease_token = :token AND status = 'running'
-        RETURNING id, tenant_id, version, lease_token, roadmap_id
-    ), result AS (
-        INSERT INTO roadmaps (task_id, id, tenant_id, lease_token, document)
-        SELECT id, roadmap_id, tenant_id, lease_token, CAST(:document AS jsonb) FROM done
-    )
-    INSERT INTO task_events (task_id, seq, type, data)
-    SELECT id, version, 'task.succeeded', jsonb_build_object('roadmap_id', roadmap_id) FROM done
-    RETURNING seq
-    """
-)
+    async def _ring(self) -> None:
+        """A hint for the relays, which poll anyway: what was returned is committed."""
+        try:
+            async with self.database.autocommit() as connection:
+                await connection.execute(statements.RING)
+        except (OSError, SQLAlchemyError) as error:
+            log.info("doorbell_not_rung", error=reason(error))
 
-COMPLETED_BEFORE = text("SELECT 1 FROM roadmaps WHERE task_id = :task_id AND lease_token = :token")
+    async def _run(self, statement: str, *parameters: object) -> Sequence[Row[Any]]:
+        async with self.database.autocommit() as connection:
+            return (await connection.exec_driver_sql(statement, parameters)).all()
 
-# A message may be left from an acquire that raced with the sweeper; then it becomes this one.
-REQUEUE = text(
-    """
-    WITH returned AS (
-        UPDATE tasks SET
-            status = 'queued', stage = 'retry_wait', version = version + 1,
-            attempts = greatest(attempts - :uncharged, 0), dispatch_no = dispatch_no + 1,
-            available_at = now() + :delay, lease_owner = NULL, lease_expires_at = NULL
-        WHERE id = :task_id AND lease_token = :token AND status = 'running'
-        RETURNING id, tenant_id, priority, version, dispatch_no, available_at
-    ), message AS (
-        INSERT INTO outbox_messages (task_id, tenant_id, dispatch_no, priority, available_at)
-        -- not now(): see OutboxMessage.available_at
-        SELECT id, tenant_id, dispatch_no, priority, clock_timestamp() + :delay FROM returned
-        ON CONFLICT (task_id) DO UPDATE SET
-            dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
-            available_at = EXCLUDED.available_at, dispatched_at = NULL
-    )
-    INSERT INTO task_events (task_id, seq, type, data)
-    SELECT id, version, :event,
-           CAST(:data AS jsonb) || jsonb_build_object('available_at', available_at)
-    FROM returned
-    RETURNING seq
-    """
-)
 
-FAIL = text(
-    """
-    WITH failed AS (
-        UPDATE tasks SET
-            status = 'failed', stage = 'done', version = version + 1,
-            error = CAST(:error AS jsonb), finished_at = now(),
-            lease_owner = NULL, lease_expires_at = NULL
-        WHERE id = :task_id AND lease_token = :token AND status = 'running'
-        RETURNING id, version, dispatch_no, error
-    ), letter AS (
-        INSERT INTO dead_letters (task_id, dispatch_no, source, reason, detail)
-        SELECT id, dispatch_no, 'worker', error ->> 'code', error FROM failed
-        ON CONFLICT DO NOTHING
-    )
-    INSERT INTO task_events (task_id, seq, type, data)
-    SELECT id, version, 'task.failed', error FROM failed
-    RETURNING seq
-    """
-)
-
-BURY = text(
-    """
-    INSERT INTO dead_letters (task_id, dispatch_no, source, reason, detail)
-    VALUES (:task_id, :dispatch_no, 'worker', :reason, CAST(:detail AS jsonb))
-    ON CONFLICT DO NOTHING
-    """
-)
+def columns(items: Sequence[Any]) -> list[list[Any]]:  # Any: dataclasses have no common type
+    """The items' fields as the arrays that a statement unnests."""
+    return [[getattr(item, field.name) for item in items] for field in fields(items[0])]

@@ -58,7 +58,7 @@ class Taker:
 
     def __init__(self, valkey: redis.Redis, database: Database) -> None:
         self.valkey = valkey
-        self.leases = Leases(database, owner="taker", seconds=600)
+        self.leases = Leases(database, owner="taker", seconds=600, max_takeovers=3)
         self.taken: list[UUID] = []
         self.repeats: list[UUID] = []
         """Doorbells whose task was taken before: recognised, and nothing happened."""
@@ -84,7 +84,7 @@ class Taker:
             return 0
         self.valkey.hdel(f"{QUEUE}.msgs", *popped)
         ids = [UUID(one.decode().partition(":")[0]) for one in popped]
-        leases = await asyncio.gather(*(self.leases.acquire(one, max_takeovers=3) for one in ids))
+        leases = await asyncio.gather(*(self.leases.acquire(one) for one in ids))
         for task_id, lease in zip(ids, leases, strict=True):
             (self.taken if lease else self.repeats).append(task_id)
         return len(ids)

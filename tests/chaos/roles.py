@@ -32,12 +32,14 @@ BRISK = {
 class Role:
     """A running ``python -m X_service`` and what it has logged."""
 
-    def __init__(self, name: RoleName, environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, name: RoleName, environment: dict[str, str], log: Path, module: str | None = None
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("a") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"{name}_service"],
+                [sys.executable, "-m", module or f"{name}_service"],
                 env=os.environ | BRISK | environment,
                 stderr=stderr,
             )
@@ -84,10 +86,11 @@ class Crew:
     def url(self) -> str:
         return f"http://{LOCALHOST}:{self.port}"
 
-    def start(self, name: RoleName, **settings: str) -> Role:
+    def start(self, name: RoleName, *, module: str | None = None, **settings: str) -> Role:
+        """``module``: one that runs the role with a change for a test."""
         environment = {f"WAYMARK_{key.upper()}": value for key, value in settings.items()}
         environment["WAYMARK_API_PORT"] = str(self.port)
-        role = Role(name, self.servers.environment(**environment), self.log)
+        role = Role(name, self.servers.environment(**environment), self.log, module)
         self.stack.callback(role.kill)
         role.wait_ready()
         return role

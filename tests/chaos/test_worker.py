@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from shared.settings import Settings
 from tests.chaos.roles import Crew, crew_of
 from tests.conftest import Servers
 from tests.eventually import eventually
-from tests.factories import accept, row, task
+from tests.factories import accept, row, rows, task
 from waymark.processes import LOCALHOST, pick_port
 from worker_service.slots import Slots
 
@@ -57,7 +59,7 @@ async def test_an_idle_worker_hardly_asks_redis_and_never_postgres(
     assert worker.has_logged("worker_stopped")
 
 
-async def test_a_worker_stopped_mid_work_finishes_it_and_leaves_the_next_to_others(
+async def test_a_worker_stopped_mid_work_lets_go_at_the_next_step_and_takes_nothing_more(
     crew: Crew, database: Database, valkey: redis.Redis
 ) -> None:
     crew.start("relay")
@@ -71,9 +73,30 @@ async def test_a_worker_stopped_mid_work_finishes_it_and_leaves_the_next_to_othe
 
     await eventually(one_runs_and_one_waits)
     assert worker.terminate() == 0
-    statuses = {(await task(database, one))["status"] for one in (first, second)}
-    assert statuses == {"succeeded", "queued"}
-    assert valkey.llen("waymark:roadmaps") == 1
+    for one in (first, second):
+        found = await task(database, one)
+        assert (found["status"], found["attempts"], found["takeovers"]) == ("queued", 0, 0)
+    handed_over = await rows(database, "SELECT data FROM task_events WHERE type = 'task.requeued'")
+    assert [one["data"]["reason"] for one in handed_over] == ["worker_stopping"]
+
+
+async def test_a_second_signal_hands_over_at_once(
+    crew: Crew, database: Database, valkey: redis.Redis
+) -> None:
+    crew.start("relay")
+    worker = crew.start("worker", failpoints="worker.generating=sleep:600", drain="600")
+    task_id = await accept(database)
+
+    async def runs() -> None:
+        assert (await task(database, task_id))["status"] == "running"
+
+    await eventually(runs)
+    worker.process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.process.wait(1)
+    assert worker.terminate() == 0
+    found = await task(database, task_id)
+    assert (found["status"], found["attempts"]) == ("queued", 0)
 
 
 async def slots_of(settings: Settings) -> int:

@@ -30,7 +30,18 @@ def make(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("words", [(), ("help",)])
 def test_make_tells_what_can_be_made(words: tuple[str, ...]) -> None:
     told = re.findall(r"^make (\w+) +\w+", make(*words).stdout, re.MULTILINE)
-    assert {"setup", "demo", "up", "test", "check", "bench", "help", "fmt", "lock"} == set(told)
+    assert {
+        "setup",
+        "demo",
+        "up",
+        "test",
+        "check",
+        "bench",
+        "help",
+        "fmt",
+        "lock",
+        "mutants",
+    } == set(told)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,7 @@ from relay_service.wakeup import Wakeup
 from shared.database import Database
 from shared.settings import Settings
 from tests.eventually import eventually
-from tests.factories import carry_all, execute, fill, new_task, row, rows
-from worker_service.leases import Leases
+from tests.factories import carry_all, execute, fill, leases_of, new_task, row, rows
 
 MESSAGES = 800
 KIB = 1024
@@ -69,9 +68,9 @@ async def test_a_message_costs_little_wal_from_its_acceptance_until_it_is_taken(
     submissions = Submissions(database)
     accepted = await asyncio.gather(*(submissions.submit(new_task()) for _ in range(MESSAGES)))
     assert await carry_all(relay) == MESSAGES
-    leases = Leases(database, owner="host:1", seconds=60)
+    leases = leases_of(database, owner="host:1")
     for one in accepted:
-        assert await leases.acquire(one.task["id"], 3)
+        assert await leases.acquire(one.task["id"])
     assert (await wal(database) - before) / MESSAGES <= 2.5 * KIB
 
 

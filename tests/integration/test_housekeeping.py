@@ -15,8 +15,8 @@ from relay_service.outbox import PLANNING
 from shared import metrics
 from shared.database import Database
 from shared.settings import Settings
-from tests.factories import accept, execute, row, rows, task
-from worker_service.leases import COMPLETE, Leases
+from tests.factories import accept, execute, leases_of, row, rows, task
+from worker_service.statements import COMPLETE
 
 LONG_AGO = 31
 """Days; retention is 30 in these tests."""
@@ -337,16 +337,11 @@ async def test_a_task_that_ends_meanwhile_is_neither_waited_for_nor_deleted(
     housekeeper: Housekeeper, database: Database
 ) -> None:
     task_id = await born(database, age=400, status="queued")
-    lease = await Leases(database, owner="one", seconds=60).acquire(task_id, 3)
+    lease = await leases_of(database).acquire(task_id)
     assert lease is not None
     async with database.begin() as session:
-        parameters = {
-            "task_id": task_id,
-            "token": lease.token,
-            "roadmap_id": task_id,
-            "document": "{}",
-        }
-        await session.execute(COMPLETE, parameters)
+        connection = await session.connection()
+        await connection.exec_driver_sql(COMPLETE, ([task_id], [lease.token], [task_id], ["{}"]))
         assert await tidy(housekeeper) == 0
     assert await tidy(housekeeper) == 0
     assert (await task(database, task_id))["status"] == "succeeded"

@@ -23,11 +23,12 @@ from pydantic import SecretStr
 from api_service.app import create_app
 from api_service.problems import TYPES
 from shared.database import Database
+from shared.errors import Permanent
 from shared.roadmap import RoadmapRequest
 from shared.settings import Settings
 from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
-from tests.factories import accept, execute, rows, small_roadmap
+from tests.factories import accept, execute, leases_of, rows, small_roadmap
 from tests.integration.test_submission import NOTHING, ONE_TASK, stored
 from tests.wire import Wire
 from waymark.processes import LOCALHOST, pick_port
@@ -143,7 +144,8 @@ async def test_a_submission_is_accepted_and_can_be_followed(
     assert "idempotent-replayed" not in answer.headers
     assert set(task) == {
         *("id", "status", "stage", "version", "priority", "attempts", "takeovers", "input"),
-        *("result", "error", "created_at", "dispatched_at", "started_at", "finished_at", "links"),
+        *("progress", "usage", "result", "error", "links", "deadline_at", "cancel_requested_at"),
+        *("created_at", "dispatched_at", "started_at", "finished_at"),
     }
     assert (task["status"], task["stage"], task["version"]) == ("queued", "accepted", 1)
     assert (task["priority"], task["attempts"], task["result"]) == ("normal", 0, None)
@@ -337,7 +339,66 @@ REFUSED: dict[str, tuple[object, str, str]] = {
     "bad level": (a_goal(level="god"), "/input/level", "'beginner', 'intermediate' or"),
     "bad priority": (a_goal() | {"priority": "urgent"}, "/priority", "'high', 'normal' or 'low'"),
     "priority as a number": (a_goal() | {"priority": 1}, "/priority", "'high', 'normal' or 'low'"),
+    "deadline 0": (a_goal() | {"deadline_seconds": 0}, "/deadline_seconds", "equal to 1"),
+    "deadline 2.5": (a_goal() | {"deadline_seconds": 2.5}, "/deadline_seconds", "valid integer"),
+    "deadline true": (a_goal() | {"deadline_seconds": True}, "/deadline_seconds", "valid integer"),
+    "deadline as text": (a_goal() | {"deadline_seconds": "9"}, "/deadline_seconds", "integer"),
+    "deadline far": (a_goal() | {"deadline_seconds": 10**9}, "/deadline_seconds", "equal to 2592"),
 }
+
+
+async def test_a_task_shows_its_deadline_its_progress_and_what_it_took(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    answer = await client.post("/v1/tasks", json=a_goal() | {"deadline_seconds": 60})
+    task = answer.json()
+    begins = {"completed": 0, "total": 100, "unit": "percent", "message": None}
+    assert (task["progress"], task["usage"]) == (begins, None)
+    created, deadline = task["created_at"], task["deadline_at"]
+    assert datetime.fromisoformat(deadline) - datetime.fromisoformat(created) == timedelta(
+        minutes=1
+    )
+    assert (await client.get(answer.headers["location"])).json() == task
+    await execute(database, "UPDATE tasks SET progress = 40, progress_message = '2 of 5 lessons'")
+    await execute(
+        database,
+        """
+        INSERT INTO task_steps (task_id, step, step_version, input_hash, lease_token, tries,
+                                failures, calls, tokens_in, tokens_out, cost, seconds)
+        SELECT id, step, 1, '', 1, 1, 0, 1, 100, 50, 0.25, 1
+        FROM tasks CROSS JOIN unnest(ARRAY['design', 'lesson:a']) AS step
+        """,
+    )
+    task = (await client.get(answer.headers["location"])).json()
+    assert task["progress"] == begins | {"completed": 40, "message": "2 of 5 lessons"}
+    assert task["usage"] == {"calls": 2, "tokens_in": 200, "tokens_out": 100, "cost_usd": 0.5}
+
+
+async def test_a_task_is_canceled_asked_to_end_or_had_ended(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    waiting, running = await accept(database), await accept(database)
+    lease = await leases_of(database).acquire(running)
+    assert lease is not None
+
+    for _ in range(2):
+        answer = await client.post(f"/v1/tasks/{waiting}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+        assert answer.headers["location"] == f"/v1/tasks/{waiting}"
+    for _ in range(2):
+        answer = await client.post(f"/v1/tasks/{running}/cancel")
+        assert (answer.status_code, answer.json()["status"]) == (202, "running")
+        assert answer.json()["cancel_requested_at"] is not None
+    assert await leases_of(database).cancel(lease)
+    assert (await client.post(f"/v1/tasks/{running}/cancel")).status_code == 200
+
+    failed = await leases_of(database).acquire(await accept(database))
+    assert failed is not None
+    assert await leases_of(database).fail(failed, Permanent("no"))
+    answer = await client.post(f"/v1/tasks/{failed.task_id}/cancel")
+    assert_problem(answer, 409, "task-already-ended")
+    assert_problem(await client.post(f"/v1/tasks/{uuid4()}/cancel"), 404, "task-not-found")
+    assert (await client.post("/v1/tasks/nonsense/cancel")).status_code == 422
 
 
 @pytest.mark.parametrize(("body", "pointer", "told"), REFUSED.values(), ids=REFUSED)
@@ -539,7 +600,7 @@ async def test_the_type_of_each_problem_is_an_address_that_explains_it(
 async def test_the_description_of_the_api_documents_problems(client: httpx2.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
     assert set(paths) == {
-        *("/v1/tasks", "/v1/tasks/{task_id}"),
+        *("/v1/tasks", "/v1/tasks/{task_id}", "/v1/tasks/{task_id}/cancel"),
         *("/v1/tasks/{task_id}/events", "/v1/roadmaps/{roadmap_id}"),
     }
     for operation in (one for path in paths.values() for one in path.values()):

@@ -21,8 +21,8 @@ from relay_service.wakeup import Wakeup
 from shared.database import Database
 from shared.lifecycle import Priority
 from shared.settings import Settings
-from tests.factories import accept, carry_all, execute, fill
-from worker_service.leases import REQUEUE, Leases
+from tests.factories import accept, carry_all, execute, fill, leases_of
+from worker_service.statements import REQUEUE
 
 DEFAULT = Lane("default", Priority.NORMAL)
 QUEUE = "waymark:roadmaps"
@@ -152,16 +152,16 @@ async def test_a_commit_that_comes_late_is_found_also_if_nothing_else_was_commit
 async def test_a_task_given_back_is_found_however_long_ago_its_transaction_began(
     relay: Relay, database: Database
 ) -> None:
-    lease = await Leases(database, owner="me", seconds=60).acquire(await accept(database), 3)
+    lease = await leases_of(database).acquire(await accept(database))
     assert lease is not None
-    fence = {"task_id": lease.task_id, "token": lease.token}
-    about = {"event": "task.requeued", "data": "{}", "uncharged": 1, "delay": timedelta(0)}
+    parameters = ([lease.task_id], [lease.token], [timedelta(0)], [1], ["{}"])
     async with database.begin() as session:
         await session.execute(text("SELECT now()"))
         for _ in range(5):
             await accept(database)
             assert await carry_all(relay) == 1
-        await session.execute(REQUEUE, fence | about)
+        connection = await session.connection()
+        await connection.exec_driver_sql(REQUEUE, parameters)
     assert await relay.run_once() == 1
 
 

@@ -34,6 +34,7 @@ from tests.factories import (
     event_types,
     execute,
     fill,
+    leases_of,
     orphan_message,
     row,
     rows,
@@ -95,7 +96,7 @@ def waymark(
 
 @pytest.fixture
 def leases(database: Database) -> Leases:
-    return Leases(database, owner="test", seconds=60)
+    return leases_of(database)
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ async def relay(
 
 
 async def taken(leases: Leases, task_id: UUID) -> Lease:
-    lease = await leases.acquire(task_id, 3)
+    lease = await leases.acquire(task_id)
     assert lease is not None
     return lease
 
@@ -489,7 +490,7 @@ async def test_an_ended_task_is_replayed_as_a_new_one_that_really_ends(
     assert await relay.run_once() == 1
     assert valkey.lrange(QUEUE, 0, -1) == [f"{new}:1".encode()]
     lease = await taken(leases, new)
-    request = RoadmapRequest.model_validate(lease.input)
+    request = RoadmapRequest.model_validate_json(lease.input)
     assert await leases.complete(lease, small_roadmap(request, today=lease.accepted_on))
     assert await event_types(database, new) == [
         "task.accepted",
@@ -607,7 +608,7 @@ async def test_a_preview_tells_what_a_replay_makes_of_each_task(
     queued, running, succeeded = [await accept(database) for _ in range(3)]
     await taken(leases, running)
     lease = await taken(leases, succeeded)
-    request = RoadmapRequest.model_validate(lease.input)
+    request = RoadmapRequest.model_validate_json(lease.input)
     assert await leases.complete(lease, small_roadmap(request, today=lease.accepted_on))
     for task_id in (queued, running, succeeded, uuid4()):
         await leases.bury(Doorbell(task_id, 1, uuid4()), "task_missing")

@@ -16,13 +16,13 @@ from pydantic import SecretStr
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
-from api_service import shared_commit, submission
+from api_service import submission
 from api_service.problems import Problem
-from api_service.shared_commit import MOST
 from api_service.submission import NewTask, Submission, Submissions
-from shared import logs, metrics
+from shared import logs, metrics, shared_commit
 from shared.database import Database, connection_lost, sqlstate
 from shared.settings import Settings
+from shared.shared_commit import MOST
 from tests.eventually import eventually
 from tests.factories import new_task, row, rows
 from tests.integration.test_submission import NOTHING, stored

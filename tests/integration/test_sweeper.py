@@ -20,8 +20,17 @@ from shared.errors import StartupError, Transient
 from shared.lifecycle import Priority
 from shared.messages import DEPLOYMENT_KEY
 from shared.settings import Settings
-from tests.factories import accept, event_types, execute, lock_is_waited_for, row, rows, task
-from worker_service.leases import Lease, Leases
+from tests.factories import (
+    accept,
+    event_types,
+    execute,
+    leases_of,
+    lock_is_waited_for,
+    row,
+    rows,
+    task,
+)
+from worker_service.leases import Lease
 
 QUEUE = "waymark:roadmaps"
 DEFAULT = Lane("default", Priority.NORMAL)
@@ -167,8 +176,7 @@ async def test_each_repetition_waits_twice_as_long(
 
 
 async def lose_worker(database: Database, task_id: UUID) -> None:
-    leases = Leases(database, owner="vanished", seconds=60)
-    assert await leases.acquire(task_id, max_takeovers=99) is not None
+    assert await leases_of(database, max_takeovers=99).acquire(task_id, alone=True) is not None
     await execute(database, "UPDATE tasks SET lease_expires_at = now() - interval '1 second'")
 
 
@@ -188,7 +196,7 @@ async def test_a_vanished_workers_task_goes_back_uncharged(
 
 async def test_a_lease_that_still_runs_is_left_alone(sweeper: Sweeper, database: Database) -> None:
     task_id = await accept(database)
-    await Leases(database, owner="alive", seconds=60).acquire(task_id, max_takeovers=3)
+    await leases_of(database).acquire(task_id)
     await sweeper.return_expired_leases()
     assert (await task(database, task_id))["status"] == "running"
 
@@ -198,7 +206,7 @@ async def test_a_message_that_outlives_its_acquire_costs_nothing_later(
 ) -> None:
     """An acquire that waits for the sweeper's statement cannot see the message it inserts."""
     task_id = await accept(database)
-    leases = Leases(database, owner="one", seconds=60)
+    leases = leases_of(database)
 
     async def acquire_while_sweeping() -> Lease:
         await execute(
@@ -208,13 +216,13 @@ async def test_a_message_that_outlives_its_acquire_costs_nothing_later(
         )
         async with database.begin() as session:
             await outbox.return_expired(session, 3, 500)
-            acquiring = asyncio.create_task(leases.acquire(task_id, 3))
+            acquiring = asyncio.create_task(leases.acquire(task_id))
             await lock_is_waited_for(database)
         lease = await acquiring
         assert lease is not None
         return lease
 
-    await leases.acquire(task_id, 3)
+    await leases.acquire(task_id)
     await acquire_while_sweeping()
     left = await row(database, "SELECT dispatch_no FROM outbox_messages")
     assert left["dispatch_no"] == 2, "this test needs the leftover"
@@ -226,14 +234,14 @@ async def test_a_message_that_outlives_its_acquire_costs_nothing_later(
     assert len(await rows(database, "SELECT 1 FROM outbox_messages")) == 1
 
     # And a worker that retries over such a leftover does not stumble.
-    lease = await leases.acquire(task_id, 3)
+    lease = await leases.acquire(task_id, alone=True)
     assert lease is not None
     await execute(
         database,
         "INSERT INTO outbox_messages (task_id, dispatch_no, dispatched_at) VALUES (:id, 9, now())",
         id=task_id,
     )
-    assert await leases.requeue(lease, Transient("busy"), 0) is True
+    assert await leases.requeue(lease, Transient("busy"), 0, charged=True) is True
     message = await row(database, "SELECT dispatch_no, dispatched_at FROM outbox_messages")
     assert dict(message) == {"dispatch_no": 10, "dispatched_at": None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -46,10 +47,14 @@ def task(status: str = "queued", stage: str = "accepted", **changes: Any) -> dic
         "stage": stage,
         "version": 1,
         "attempts": 1,
+        "progress": {"completed": 0, "total": 100, "unit": "percent", "message": None},
+        "usage": None,
         "input": {"goal": "Learn SQL"},
         "result": None,
         "error": None,
         "created_at": "2026-11-23T10:00:00Z",
+        "deadline_at": None,
+        "cancel_requested_at": None,
         "dispatched_at": None,
         "started_at": None,
         "finished_at": None,
@@ -71,6 +76,36 @@ FAILED = task(
         "nearest": ["Learn SQL", "Learn Python"],
     },
 )
+
+
+USAGE = {"calls": 14, "tokens_in": 12345, "tokens_out": 6789, "cost_usd": 0.0123}
+
+
+def reached(percent: int, message: str) -> dict[str, Any]:
+    return {"completed": percent, "total": 100, "unit": "percent", "message": message}
+
+
+def stage_planned(name: str, **changes: Any) -> tuple[str, dict[str, Any]]:
+    stage = {
+        "id": name.lower(),
+        "name": name,
+        "week_from": 1,
+        "week_to": 3,
+        "hours": 12.0,
+        "outcome": "You can ask a database.",
+        "concepts": ["SELECT", "WHERE", "Joins", "Grouping", "Views"],
+    }
+    return "roadmap.partial", stage | changes
+
+
+def history(*events: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """A page of events, all of one moment."""
+    at = "2026-11-23T10:00:00Z"
+    numbered = enumerate(events, start=1)
+    data = [
+        {"seq": n, "type": kind, "data": said, "created_at": at} for n, (kind, said) in numbered
+    ]
+    return {"data": data, "has_more": False}
 
 
 def problem(code: str, **more: Any) -> dict[str, Any]:
@@ -218,7 +253,7 @@ def waymark(
     ("group", "commands"),
     [
         ((), ("up", "demo", "config", "tasks", "outbox", "db")),
-        (("tasks",), ("submit", "get", "watch", "roadmap")),
+        (("tasks",), ("submit", "get", "watch", "cancel", "roadmap")),
         (
             ("outbox",),
             ("status", "list", "show", "dead", "replay", "discard", "pause", "resume"),
@@ -449,6 +484,174 @@ def test_waiting_shows_each_stage_once_and_prints_the_roadmap(
     assert "succeeded after" in shown.err
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5s", 2)]
+)
+def test_a_deadline_is_sent_as_seconds_beside_the_input(
+    api: ScriptedApi, waymark: Any, said: str, seconds: int
+) -> None:
+    api.on("POST /v1/tasks", (202, task()))
+    assert waymark("tasks", "submit", "Learn SQL", "--deadline", said).code == 0
+    assert api.asked[0][1] == {"input": {"goal": "Learn SQL"}, "deadline_seconds": seconds}
+
+
+@pytest.mark.parametrize("said", ["", "soon", "-3s", "3 s", "1d", "9" * 400, "٣"])
+def test_what_is_no_time_for_a_deadline_is_wrong_usage(
+    api: ScriptedApi, waymark: Any, said: str
+) -> None:
+    shown = waymark("tasks", "submit", "Learn SQL", f"--deadline={said}")
+    assert (shown.code, shown.out) == (2, "")
+    assert shown.err.startswith(f"waymark: “{said}” is not a time for --deadline.\nhint: it looks")
+    assert api.asked == []
+
+
+def test_who_detaches_cannot_watch(api: ScriptedApi, waymark: Any) -> None:
+    shown = waymark("tasks", "submit", "Learn SQL", "--watch", "--detach")
+    assert shown.code == 2
+    assert shown.err.endswith("hint: say one of them.\n")
+    assert api.asked == []
+
+
+def test_watching_a_submission_tells_its_history_and_ends_with_the_roadmap(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    done = {"step": "lesson:select", "seconds": 1.0, "progress": reached(58, "12 of 40 lessons")}
+    failed = {"step": "lesson:views", "code": "model_refused", "detail": "It does not want to."}
+    busy = {"reason": "retry", "code": "model_busy", "detail": "The model is busy."}
+    events = history(
+        ("task.accepted", {}),
+        ("task.started", {"worker": "one", "attempt": 1, "takeover": 0}),
+        stage_planned("Foundations"),
+        stage_planned("Reports", week_from=4, week_to=4, hours=2.5, concepts=["Views"]),
+        ("step.retrying", {"step": "lesson:joins", "code": "model_busy", "detail": "Busy."}),
+        ("task.requeued", busy | {"available_at": "2026-11-23T10:00:04.5+00:00"}),
+        ("task.started", {"worker": "one", "attempt": 2, "takeover": 0}),
+        stage_planned("Foundations"),
+        ("step.completed", done),
+        ("step.failed", failed),
+        ("task.requeued", {"reason": "lease_expired", "takeovers": 1}),
+        ("something.new", {}),
+        ("task.succeeded", {"roadmap_id": ROADMAP}),
+    )
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED | {"usage": USAGE}))
+    api.on(f"GET /v1/tasks/{TASK}/events", (200, events))
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, roadmap()))
+    shown = waymark("tasks", "submit", "Learn SQL", "--watch")
+    assert shown.code == 0
+    assert shown.out.startswith("Learn SQL\n")
+    assert re.sub(r"\d+\.\d s", "T", shown.err).splitlines() == [
+        f"task {TASK}",
+        "accepted, waiting for a relay (T)",
+        "generating",
+        "  1. Foundations                           weeks 1–3 · 12 h · 5 concepts",
+        "  2. Reports                               week 4 · 2.5 h · 1 concept",
+        "another attempt in T: model_busy: The model is busy.",
+        "generating, attempt 2",
+        "12 of 40 lessons · 58 %",
+        "lesson:views failed: model_refused: It does not want to.",
+        "its worker vanished, another one goes on with it",
+        "succeeded after T · 14 calls, 12,345 tokens in, 6,789 out · $0.0123",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "end"),
+    [
+        (None, ""),
+        (USAGE | {"cost_usd": 0.0}, " · 14 calls, 12,345 tokens in, 6,789 out"),
+        (USAGE | {"calls": 1, "cost_usd": 0.00001}, "6,789 out · less than $0.0001"),
+    ],
+)
+def test_what_was_not_spent_is_not_told(
+    api: ScriptedApi, waymark: Any, usage: dict[str, Any] | None, end: str
+) -> None:
+    api.on("POST /v1/tasks", (202, SUCCEEDED))
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED | {"usage": usage}))
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, roadmap()))
+    for way in ("--wait", "--watch"):
+        api.on(f"GET /v1/tasks/{TASK}/events", (200, history()))
+        (line,) = waymark("tasks", "submit", "Learn SQL", way).err.splitlines()[1:]
+        assert re.match(r"succeeded after \d+\.\d s", line)
+        assert line.endswith(end or " s")
+
+
+def test_watching_as_json_keeps_stdout_for_the_document(api: ScriptedApi, waymark: Any) -> None:
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED))
+    api.on(f"GET /v1/tasks/{TASK}/events", (200, history(stage_planned("Foundations"))))
+    shown = waymark("tasks", "submit", "Learn SQL", "--watch", "--json")
+    assert json.loads(shown.out) == SUCCEEDED
+    assert "1. Foundations" in shown.err
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a person sees who runs the command line, without colours and cursor movements."""
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "waymark", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "100", "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while some := os.read(ours, 65536):
+            shown += some
+    os.close(ours)
+    assert running.wait() == 0
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+@pytest.mark.parametrize("way", ["--wait", "--watch"])
+def test_on_a_terminal_a_live_line_has_percent_and_message_and_stages_stand_above(
+    api: ScriptedApi, way: str
+) -> None:
+    message = "12 of 40 lessons [/b]"  # what looks like markup is none
+    running = task("running", "generating", version=2, progress=reached(58, message))
+    done = {"step": "lesson:select", "seconds": 1.0, "progress": reached(58, message)}
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", *[(200, running)] * 6, (200, SUCCEEDED))
+    api.on(
+        f"GET /v1/tasks/{TASK}/events",
+        (200, history(stage_planned("Foundations"), ("step.completed", done))),
+        (200, history()),
+    )
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, roadmap()))
+    shown = on_terminal("tasks", "submit", "Learn SQL", way, "--url", api.url)
+    live = f"generating · {message} · 58 % · "
+    assert live in shown
+    lines = [line.strip() for line in shown.splitlines()]
+    assert f"{message} · 58 %" not in lines
+    assert any(line.startswith("1. Foundations  ") and "5 concepts" in line for line in lines) == (
+        way == "--watch"
+    )
+    assert shown.index("succeeded after") < shown.index("Reading rows with SELECT")
+
+
+def test_a_model_cannot_steer_the_terminal(api: ScriptedApi, waymark: Any) -> None:
+    evil = "\x1b[2Jgone\x07"
+    document = roadmap()
+    concept = document["stages"][0]["modules"][0]["concepts"][0]
+    concept |= {"name": evil, "lesson": evil, "practice": [evil]}
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED | {"input": {"goal": evil}}))
+    api.on(f"GET /v1/tasks/{TASK}/events", (200, history(stage_planned(evil))))
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, document))
+    for command in (
+        ("submit", "Learn SQL", "--watch"),
+        ("roadmap", TASK, "--lessons"),
+        ("get", TASK),
+        ("watch", TASK),
+    ):
+        shown = waymark("tasks", *command)
+        assert "gone" in shown.out
+        assert not {"\x1b", "\x07"} & set(shown.out + shown.err)
+
+
 def test_a_failed_task_exits_with_3_and_names_the_nearest_goals(
     api: ScriptedApi, waymark: Any
 ) -> None:
@@ -525,7 +728,7 @@ def test_a_url_that_is_none_is_wrong_usage(waymark: Any, url: str) -> None:
     assert shown.err.startswith(f"waymark: --url “{url}” is not the address of an API.")
 
 
-@pytest.mark.parametrize("command", ["get", "watch", "roadmap"])
+@pytest.mark.parametrize("command", ["get", "watch", "cancel", "roadmap"])
 @pytest.mark.parametrize("task_id", ["foo", "", "task_1", f"{TASK}0"])
 def test_what_is_no_task_id_is_wrong_usage(
     api: ScriptedApi, waymark: Any, command: str, task_id: str
@@ -584,6 +787,112 @@ def test_get_prints_a_task_for_people_and_json_for_programs(api: ScriptedApi, wa
     api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED))
     assert "succeeded" in waymark("tasks", "get", TASK).out
     assert json.loads(waymark("tasks", "get", TASK, "--json").out) == SUCCEEDED
+
+
+def test_get_prints_how_far_a_task_is_what_it_took_and_until_when_it_may_run(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    running = task(
+        "running",
+        "generating",
+        progress=reached(58, "12 of 40 lessons"),
+        usage=USAGE,
+        deadline_at="2026-11-23T10:15:00Z",
+        cancel_requested_at="2026-11-23T10:05:00Z",
+    )
+    api.on(f"GET /v1/tasks/{TASK}", (200, running), (200, task()))
+    lines = [line.split(maxsplit=1) for line in waymark("tasks", "get", TASK).out.splitlines()]
+    assert ["progress", "12 of 40 lessons · 58 %"] in lines
+    assert ["usage", "14 calls, 12,345 tokens in, 6,789 out · $0.0123"] in lines
+    assert ["deadline", "2026-11-23T10:15:00Z"] in lines
+    assert ["cancel", "requested  2026-11-23T10:05:00Z"] in lines
+    idle = waymark("tasks", "get", TASK).out
+    assert not re.search("progress|usage|deadline|cancel|None", idle)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "sentence"),
+    [
+        (200, task("canceled", "done"), "canceled."),
+        (
+            202,
+            task("running", "generating", cancel_requested_at="2026-11-23T10:05:00Z"),
+            f"it runs; its worker lets go of it, follow it with `waymark tasks watch {TASK}`.",
+        ),
+    ],
+)
+def test_cancel_says_what_came_of_it(
+    api: ScriptedApi, waymark: Any, status: int, answer: dict[str, Any], sentence: str
+) -> None:
+    api.on(f"POST /v1/tasks/{TASK}/cancel", (status, answer))
+    shown = waymark("tasks", "cancel", TASK)
+    assert (shown.code, shown.out, shown.err) == (0, "", f"{sentence}\n")
+    shown = waymark("tasks", "cancel", TASK, "--json")
+    assert (shown.code, json.loads(shown.out), shown.err) == (0, answer, "")
+
+
+def test_an_ended_task_cannot_be_canceled_and_an_unknown_one_is_not_found(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    ended, unknown = problem("task-already-ended"), problem("task-not-found")
+    api.on(f"POST /v1/tasks/{TASK}/cancel", (409, ended), (404, unknown))
+    shown = waymark("tasks", "cancel", TASK)
+    assert (shown.code, shown.out) == (8, "")
+    assert shown.err == (
+        "waymark: because task-already-ended\n"
+        f"hint: see how it ended with `waymark tasks get {TASK}`.\n"
+    )
+    shown = waymark("tasks", "cancel", TASK)
+    assert (shown.code, shown.err) == (5, "waymark: because task-not-found\n")
+
+
+def test_waiting_for_a_task_that_gets_canceled_exits_with_3(api: ScriptedApi, waymark: Any) -> None:
+    asked = task("running", "generating", cancel_requested_at="2026-11-23T10:05:00Z")
+    api.on("POST /v1/tasks", (202, task()))
+    api.on(f"GET /v1/tasks/{TASK}", (200, asked), (200, task("canceled", "done")))
+    shown = waymark("tasks", "submit", "Learn SQL", "--wait")
+    assert shown.code == 3
+    assert "asked to stop, waiting for its worker" in shown.err
+    assert shown.err.endswith("waymark: the task was canceled\n")
+
+
+def test_an_event_is_one_line_however_much_it_says(api: ScriptedApi, waymark: Any) -> None:
+    names = [f"Concept number {n}" for n in range(40)]
+    done = {"step": "design", "progress": reached(60, "plan made"), "more": {"a": 1}}
+    events = history(
+        stage_planned("Foundations", concepts=names),
+        stage_planned("Reports", concepts=["SELECT", "Views"]),
+        ("step.completed", done),
+        ("task.failed", {"code": "bad", "detail": "One line.\nAnother."}),
+    )
+    api.on(f"GET /v1/tasks/{TASK}", (200, FAILED))
+    api.on(f"GET /v1/tasks/{TASK}/events", (200, events))
+    shown = waymark("tasks", "watch", TASK)
+    assert shown.code == 3
+    many, few, step, failed = shown.out.splitlines()
+    assert "concepts=Concept number 0, Concept number 1, " in many
+    assert many.endswith("… (40)")
+    assert few.endswith("concepts=SELECT, Views")
+    assert step.endswith('step.completed  step=design  progress=plan made · 60 %  more={"a": 1}')
+    assert failed.endswith("detail=One line. Another.")
+
+
+def test_history_that_cannot_be_had_for_a_moment_is_asked_for_again(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    api.on(f"GET /v1/tasks/{TASK}", (200, task()), (200, SUCCEEDED))
+    api.on(
+        f"GET /v1/tasks/{TASK}/events",
+        (200, history(("task.accepted", {}))),
+        (500, problem("internal-error")),
+        (200, {"data": [history(*[("task.succeeded", {})] * 2)["data"][1]], "has_more": False}),
+    )
+    shown = waymark("tasks", "watch", TASK)
+    assert shown.code == 0
+    assert [line.split()[2] for line in shown.out.splitlines()] == [
+        "task.accepted",
+        "task.succeeded",
+    ]
 
 
 def test_watch_prints_every_event_once_over_all_pages(api: ScriptedApi, waymark: Any) -> None:
@@ -762,6 +1071,70 @@ def test_a_roadmap_reads_calmly(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Milestone: A report of ten queries" in lines
     assert "Left out: Joins. no time" in lines
     assert not any(mark in shown for mark in "▸↻○")
+
+
+def test_lessons_are_printed_with_practice_resources_and_a_quiz_whose_answers_come_last(
+    api: ScriptedApi, waymark: Any
+) -> None:
+    document = roadmap()
+    concept = document["stages"][0]["modules"][0]["concepts"][0]
+    link = {"title": "Docs", "url": "https://example.org/select", "type": "book"}
+    concept |= {
+        "lesson": "# SELECT\n\n```sql\nSELECT *\n\tFROM books\n```\n",
+        "practice": ["Write ten queries."],
+        "resources": [link | {"check": "ok"}, link | {"check": "unverified"}],
+        "quiz": [
+            {
+                "question": "What does it read?",
+                "options": ["Rows", "Mails"],
+                "answer": 0,
+                "explanation": "A table has rows.",
+            },
+            {"question": "And now?", "options": ["No", "Yes"], "answer": 1, "explanation": ""},
+        ],
+    }
+    missing = concept | {"id": "joins", "name": "Joins", "content": "missing", "lesson": None}
+    missing |= {"practice": [], "resources": [], "quiz": []}
+    document["stages"][0]["modules"][0]["concepts"].append(missing)
+    api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED))
+    api.on(f"GET /v1/roadmaps/{ROADMAP}", (200, document))
+    plan = waymark("tasks", "roadmap", TASK).out
+    shown = waymark("tasks", "roadmap", TASK, "--lessons").out
+    assert (
+        shown.removeprefix(plan)
+        == """
+1. Reading rows with SELECT · week 1 · 4.5 h
+
+# SELECT
+
+```sql
+SELECT *
+    FROM books
+```
+
+Practice
+  - Write ten queries.
+
+Resources
+  - Docs: https://example.org/select (book)
+  - Docs: https://example.org/select (book, unverified)
+
+Quiz
+  1. What does it read?
+     a) Rows
+     b) Mails
+  2. And now?
+     a) No
+     b) Yes
+
+Answers
+  1. a) A table has rows.
+  2. b)
+
+2. Joins · week 1 · 4.5 h
+Missing: its lesson, practice and quiz could not be written.
+"""
+    )
 
 
 def test_what_was_left_out_for_one_reason_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -197,6 +197,46 @@ def test_a_field_that_nobody_knows_is_refused(document: Document) -> None:
     assert "Extra inputs are not permitted" in refusal(document)
 
 
+QUESTION = {"question": "Which?", "options": ["this", "that"], "answer": 1}
+
+
+def test_a_concept_may_carry_a_lesson_and_a_quiz(document: Document) -> None:
+    concepts(document)["a"] |= {"lesson": "# A", "quiz": [QUESTION], "content": "model"}
+    roadmap = Roadmap.model_validate(document)
+    assert Roadmap.model_validate_json(roadmap.model_dump_json()) == roadmap
+
+
+def test_a_roadmap_of_the_time_before_lessons_can_still_be_read(document: Document) -> None:
+    one = next(Roadmap.model_validate(document).concepts())
+    assert (one.lesson, one.quiz, one.content) == (None, (), "catalog")
+
+
+@pytest.mark.parametrize("answer", [-1, 2])
+def test_an_answer_that_is_no_option_is_refused(document: Document, answer: int) -> None:
+    concepts(document)["a"]["quiz"] = [QUESTION | {"answer": answer}]
+    assert "quiz.0" in refusal(document)
+
+
+@pytest.mark.parametrize("options", [["this"], list("abcdefg")])
+def test_a_question_has_two_to_six_options(document: Document, options: list[str]) -> None:
+    concepts(document)["a"]["quiz"] = [QUESTION | {"options": options, "answer": 0}]
+    assert "quiz.0.options" in refusal(document)
+
+
+def test_a_quiz_has_at_most_five_questions(document: Document) -> None:
+    concepts(document)["a"]["quiz"] = [QUESTION] * 6
+    assert "at most 5 items" in refusal(document)
+
+
+@pytest.mark.parametrize(("field", "value"), [("content", "hearsay"), ("resources", "hearsay")])
+def test_where_content_comes_from_is_one_of_few_words(
+    document: Document, field: str, value: str
+) -> None:
+    link = {"title": "x", "url": "https://example.org", "source": value}
+    concepts(document)["a"][field] = value if field == "content" else [link]
+    assert "Input should be" in refusal(document)
+
+
 # --- the request ---
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +17,7 @@ from waymark.exit_codes import ExitCode
 DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_DATA_DIR = Path(".waymark")
 URL_VARIABLE = "WAYMARK_URL"
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 DataDirOption = Annotated[
     Path,
@@ -37,6 +40,14 @@ TimeoutOption = Annotated[
         min=0,
         metavar="SECONDS",
         help="Wait this long at most, then exit with 6.",
+    ),
+]
+DeadlineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="TIME",
+        help="Let it fail unless it is done by then: 90s, 15m, 2h, or seconds.",
     ),
 ]
 
@@ -104,6 +115,27 @@ class Place:
 
     def on_data_dir(self) -> list[str]:
         return [] if self.data_dir == DEFAULT_DATA_DIR else ["--data-dir", str(self.data_dir)]
+
+
+def seconds_of(text: str, option: str, units: Mapping[str, float] = UNITS) -> float:
+    """Of a time like 500ms, 30s, 5m or 1h, given with ``option``."""
+    said = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([a-z]*)", text)
+    if said is None or said[2] not in units:
+        raise Complaint(
+            f"“{text}” is not a time for {option}.",
+            hint="it looks like 500ms, 30s, 5m or 1h.",
+            code=ExitCode.USAGE,
+        )
+    return float(said[1]) * units[said[2]]
+
+
+def deadline_of(text: str | None) -> int | None:
+    """Whole seconds, as the API takes them. A number alone is seconds, too."""
+    import math
+
+    if text is None:
+        return None
+    return math.ceil(seconds_of(text, "--deadline", UNITS | {"": 1.0}))
 
 
 def _checked_url(url: str, where: str) -> str:

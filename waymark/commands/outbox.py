@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
@@ -11,6 +10,7 @@ import typer
 
 from waymark.commands.choice import FingerprintOption, parse_id
 from waymark.commands.hand import ActorOption, actor_or_me, print_json, why
+from waymark.commands.options import seconds_of
 from waymark.commands.plain import Command, group
 from waymark.commands.replay import discard, replay
 from waymark.commands.servers import StackOption, ask, command, find_servers
@@ -25,25 +25,10 @@ outbox = group("What waits for a worker, what died, and the operator's hand on b
 LATE = 10.0
 """Seconds. A message that waits longer, though nothing holds it up, is worth a remark."""
 
-UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 LimitOption = Annotated[
     int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="Print so many at most.")
 ]
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    said = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
-    if said is None:
-        raise Complaint(
-            f"“{text}” is not a time for --max-lag.",
-            hint="it looks like 500ms, 30s, 5m or 1h.",
-            code=ExitCode.USAGE,
-        )
-    return float(said[1]) * UNITS[said[2]]
 
 
 @outbox.command(cls=Command)
@@ -64,7 +49,7 @@ def status(
     from waymark.doorbells import ask_redis
     from waymark.outbox_printing import print_status, span
 
-    allowed = _seconds(max_lag)
+    allowed = None if max_lag is None else seconds_of(max_lag, "--max-lag")
     settings = find_servers(data_dir, "outbox status")
     found = _status_document(dict(ask(settings, sql.status)), ask_redis(settings), data_dir)
     if as_json:
@@ -208,7 +193,8 @@ def pause(
 ) -> None:
     """Hold the relays back. Tasks are still accepted, and wait."""
     from waymark import outbox as sql
-    from waymark.outbox_printing import clean, moment
+    from waymark.outbox_printing import moment
+    from waymark.terminal import clean
 
     said, by = why(reason), actor_or_me(actor)
     found = ask(

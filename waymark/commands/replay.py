@@ -235,7 +235,7 @@ def _print_done(one: Document) -> None:
 
 
 def _tell_done(wish: Wish, act: Act) -> None:
-    from waymark.outbox_printing import number_of
+    from waymark.amounts import number_of
 
     if wish.as_json:
         print_json({"act": act.id, **act.totals, "data": act.done})

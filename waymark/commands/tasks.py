@@ -1,4 +1,4 @@
-"""``waymark tasks``: submit a goal, look at it, watch it, read its roadmap."""
+"""``waymark tasks``: submit a goal, look at it, watch it, stop it, read its roadmap."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import typer
 from waymark.commands.options import (
     DEFAULT_DATA_DIR,
     DataDirOption,
+    DeadlineOption,
     ExcludeOption,
     GoalArgument,
     HoursOption,
@@ -27,6 +28,7 @@ from waymark.commands.options import (
     TimeoutOption,
     UrlOption,
     WeeksOption,
+    deadline_of,
     request_of,
 )
 from waymark.commands.plain import Command, group
@@ -36,7 +38,7 @@ from waymark.exit_codes import ExitCode
 if TYPE_CHECKING:
     from waymark.client import Client, Document
 
-tasks = group("Submit goals, follow them, read their roadmaps.")
+tasks = group("Submit goals, follow or cancel them, read their roadmaps.")
 
 # What there is to do for a task that has ended already.
 NEXT = {
@@ -97,6 +99,10 @@ def submit(
         bool | None,
         typer.Option("--wait/--detach", help="Default: wait on a terminal, detach elsewhere."),
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--watch", help="Wait, and show each stage as it is planned.")
+    ] = False,
+    deadline: DeadlineOption = None,
     timeout: TimeoutOption = None,
     url: UrlOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
@@ -114,12 +120,13 @@ def submit(
         language=language,
     )
     place = Place(url, data_dir)
+    seconds, waits = deadline_of(deadline), _waits(wait, live)
     with _api(place) as client:
-        task = _submit(client, request, idempotency_key)
-        if not (sys.stdout.isatty() if wait is None else wait):
+        task = _submit(client, request, idempotency_key, seconds)
+        if not waits:
             _print_detached(task, place, as_json)
             return
-        task = follow(client, task, place, timeout)
+        task = (_follow_history if live else follow)(client, task, place, timeout)
         if as_json:
             _print_json(task)
         elif task["result"] is not None:
@@ -127,7 +134,19 @@ def submit(
         raise_if_failed(task)
 
 
-def _submit(client: Client, request: dict[str, Any], key: str | None) -> Document:
+def _waits(wait: bool | None, live: bool) -> bool:
+    if live and wait is False:
+        raise Complaint(
+            "--watch waits for the task, --detach does not.",
+            hint="say one of them.",
+            code=ExitCode.USAGE,
+        )
+    return live or (sys.stdout.isatty() if wait is None else wait)
+
+
+def _submit(
+    client: Client, request: dict[str, Any], key: str | None, deadline: int | None
+) -> Document:
     from uuid import uuid4
 
     from waymark.commands.api import one_task
@@ -138,7 +157,7 @@ def _submit(client: Client, request: dict[str, Any], key: str | None) -> Documen
         after = words.index("submit") + 1
         words[after:after] = ["--idempotency-key", key]
     with one_task(key, f"`waymark {shlex.join(words)}`"):
-        return client.submit(request, key)
+        return client.submit(request, key, deadline_seconds=deadline)
 
 
 @tasks.command(cls=Command)
@@ -160,8 +179,47 @@ def get(
 
 
 @tasks.command(cls=Command)
+def cancel(
+    task_id: TaskArgument,
+    url: UrlOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a task. One that runs ends as canceled within seconds; one that ended stays as it is."""
+    place = Place(url, data_dir)
+    with _api(place) as client:
+        task = _cancel(client, task_id, place)
+    if as_json:
+        _print_json(task)
+    elif task["status"] == "canceled":
+        say("canceled.")
+    else:
+        follow_it = place.command("tasks", "watch", task_id)
+        say(f"it runs; its worker lets go of it, follow it with {follow_it}.")
+
+
+def _cancel(client: Client, task_id: str, place: Place) -> Document:
+    from waymark.client import ApiError
+
+    try:
+        return client.cancel(task_id)
+    except ApiError as error:
+        if error.code != "task-already-ended":
+            raise
+        raise Complaint(
+            str(error),
+            hint=f"see how it ended with {place.command('tasks', 'get', task_id)}.",
+            code=ExitCode.CONFLICT,
+        ) from error
+
+
+@tasks.command(cls=Command)
 def roadmap(
     task_id: TaskArgument,
+    lessons: Annotated[
+        bool,
+        typer.Option("--lessons", help="Also each concept's lesson, practice, resources and quiz."),
+    ] = False,
     url: UrlOption = None,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     as_json: JsonOption = False,
@@ -172,10 +230,11 @@ def roadmap(
         task = client.task(task_id)
         _raise_if_open(task, place)
         raise_if_failed(task)
-        if as_json:
-            _print_json(client.roadmap(task["result"]["roadmap_id"]))
-        else:
-            print_result(client, task)
+        document = client.roadmap(task["result"]["roadmap_id"])
+    if as_json:
+        _print_json(document)
+    else:
+        _print_roadmap(document, lessons=lessons)
 
 
 @tasks.command(cls=Command)
@@ -187,7 +246,7 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line.")] = False,
 ) -> None:
     """Print the history of a task as it happens. Exits with 3 if the task fails."""
-    from waymark.printing import event_line
+    from waymark.history import event_line
     from waymark.progress import Dispatches
 
     place = Place(url, data_dir)
@@ -206,13 +265,38 @@ def follow(client: Client, task: Document, place: Place, timeout: float | None) 
 
     with _detaching(task["id"], place), Progress() as progress:
         progress.seen(task)
-        return client.wait(task["id"], timeout=timeout, seen=progress.seen)
+        task = client.wait(task["id"], timeout=timeout, seen=progress.seen)
+        progress.ended(task)
+        return task
+
+
+def _follow_history(
+    client: Client, task: Document, place: Place, timeout: float | None
+) -> Document:
+    """The same, and what its history tells a learner."""
+    from waymark.following import Following
+
+    with _detaching(task["id"], place), Following() as following:
+        following.seen(task)
+        for event in client.watch(task["id"], timeout=timeout, seen=following.seen):
+            following.heard(event)
+        task = client.task(task["id"])
+        following.ended(task)
+        return task
 
 
 def print_result(client: Client, task: Document) -> None:
+    _print_roadmap(client.roadmap(task["result"]["roadmap_id"]))
+
+
+def _print_roadmap(roadmap: Document, *, lessons: bool = False) -> None:
     from waymark.printing import print_roadmap
 
-    print_roadmap(client.roadmap(task["result"]["roadmap_id"]))
+    print_roadmap(roadmap)
+    if lessons:
+        from waymark.lessons import print_lessons
+
+        print_lessons(roadmap)
 
 
 def raise_if_failed(task: Document) -> None:
@@ -220,7 +304,7 @@ def raise_if_failed(task: Document) -> None:
     if task["status"] == "succeeded":
         return
     error: dict[str, Any] = task.get("error") or {}
-    sentence = f"the task {task['status']}"
+    sentence = "the task was canceled" if task["status"] == "canceled" else "the task failed"
     if error:
         sentence += f": {error['code']}: {error['detail']}"
     nearest: list[str] = error.get("nearest", [])

@@ -1,33 +1,37 @@
-"""The port that turns a request into a roadmap, and its adapters."""
+"""What makes roadmaps: the port, and the choice of its adapter."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import date
-from typing import Protocol
+from redis.asyncio import Redis
 
-from shared.roadmap import Roadmap, RoadmapRequest
-from worker_service.generators import offline
+from shared.settings import Settings
+from worker_service.generators.offline.generator import OfflineGenerator
+from worker_service.generators.port import RoadmapGenerator
 
-
-class RoadmapGenerator(Protocol):
-    async def generate(self, request: RoadmapRequest, *, today: date) -> Roadmap:
-        """The roadmap, for a plan that starts on ``today`` unless the request says otherwise.
-
-        Raises TaskError: Transient if another attempt may do better, Permanent if none can.
-        """
+__all__ = ["RoadmapGenerator", "choose"]
 
 
-class OfflineGenerator:
-    """The catalog planner: deterministic, without network or key."""
+def choose(settings: Settings, redis_client: Redis) -> RoadmapGenerator:
+    """The model that the settings name, with the offline planner behind it; else that one alone.
 
-    def __init__(self) -> None:
-        offline.load_catalog()  # a broken catalog shows at start, not in a learner's task
+    ``redis_client`` is where workers share the rate of a model's calls.
+    """
+    if settings.llm_model is None:
+        return OfflineGenerator()
+    return _with_model(settings, settings.llm_model, redis_client)
 
-    async def generate(self, request: RoadmapRequest, *, today: date) -> Roadmap:
-        # Planning is computing: on the event loop it would hold up every heartbeat.
-        return await asyncio.to_thread(offline.plan, request, today=today)
 
+def _with_model(settings: Settings, model_name: str, redis_client: Redis) -> RoadmapGenerator:
+    # Imported here: a worker without a model needs no HTTP client.
+    from worker_service.generators.llm import LlmGenerator
+    from worker_service.generators.llm.bucket import Bucket
+    from worker_service.generators.llm.model import Model
 
-def choose() -> RoadmapGenerator:
-    return OfflineGenerator()
+    per_minute = settings.llm_calls_per_minute
+    bucket = Bucket(redis_client, per_minute, settings.llm_api_key) if per_minute else None
+    return LlmGenerator(
+        Model(settings, bucket),
+        fallback=OfflineGenerator(),
+        model_name=model_name,
+        at_once=settings.llm_side_by_side,
+    )

@@ -10,14 +10,16 @@ from shared.roadmap import Fit, GeneratedBy, Roadmap, RoadmapRequest
 
 from . import wording
 from .catalog import Catalog, Concept, load_catalog
+from .content import contents_of, with_content
 from .layout import Step, build_stages, fill_weeks
-from .matching import match_goal
+from .matching import Match, match_goal
 from .ordering import arrange
 from .planning import Selection, select
 
-__all__ = ["load_catalog", "plan"]
+__all__ = ["design", "load_catalog", "plan"]
 
-VERSION = "1"
+NAME = "offline"
+VERSION = "2"
 
 
 def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
@@ -28,6 +30,15 @@ def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
     """
     catalog = load_catalog()
     match = match_goal(catalog, request.goal)
+    designed = design(catalog, request, match, today=today)
+    return with_content(designed, contents_of(catalog, designed))
+
+
+def design(catalog: Catalog, request: RoadmapRequest, match: Match, *, today: date) -> Roadmap:
+    """The whole plan but for the content of its concepts.
+
+    Raises Permanent when nothing is left to learn, or when it would end after the year 9999.
+    """
     selection = select(catalog, request, match)
     order = arrange(catalog, {one: selection.hours[one] for one in selection.kinds})
     steps = _steps(catalog, request, selection, order)
@@ -46,7 +57,7 @@ def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
         stages=build_stages(catalog, steps, selection.known),
         fit=fit,
         warnings=selection.warnings,
-        generated_by=GeneratedBy(name="offline", version=VERSION, catalog_version=catalog.version),
+        generated_by=GeneratedBy(name=NAME, version=VERSION, catalog_version=catalog.version),
     )
 
 
@@ -80,11 +91,6 @@ def _shown(
             if edge.id in selection.kinds
         ),
         outcomes=wording.outcomes(concept),
-        practice=concept.practice,
-        resources=tuple(
-            roadmap.Resource(title=link.title, url=link.url, type=link.type)
-            for link in concept.resources
-        ),
     )
 
 

@@ -30,10 +30,16 @@ class SharedCommit(Generic[Item, Result]):
     """
 
     def __init__(
-        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, side_by_side: int
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        side_by_side: int,
+        most: int = MOST,
     ) -> None:
-        """``side_by_side``: how many items may be written alone at once, beside the batch."""
+        """``side_by_side``: how many items may be written alone at once, beside the batch.
+        ``most``: how many items one batch may have."""
         self._write = write
+        self._most = most
         self._room_alone = asyncio.Semaphore(side_by_side)
         self._waiting: dict[asyncio.Future[Result], Item] = {}
         self._deadlines: dict[asyncio.Future[Result], float] = {}
@@ -79,7 +85,7 @@ class SharedCommit(Generic[Item, Result]):
         self._gathering = None
 
     def _next_batch(self) -> dict[asyncio.Future[Result], Item]:
-        batch = dict(islice(self._waiting.items(), MOST))
+        batch = dict(islice(self._waiting.items(), self._most))
         for answer in batch:
             del self._waiting[answer]
         return batch

@@ -1,0 +1,38 @@
+"""An unmodified Dramatiq worker whose actor does nothing at all."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+
+from shared.process import announce_ready
+from shared.settings import load_settings
+
+QUEUE = "bare"
+BODIES = f"dramatiq:{QUEUE}.msgs"
+"""What Redis holds of messages that are not acknowledged yet."""
+
+
+def declare(redis_url: str) -> tuple[RedisBroker, dramatiq.Actor[[], Any]]:
+    broker = RedisBroker(url=redis_url)  # type: ignore[no-untyped-call] # Dramatiq leaves it so
+
+    @dramatiq.actor(broker=broker, queue_name=QUEUE)
+    def nothing() -> None:
+        pass
+
+    return broker, nothing
+
+
+def main() -> None:
+    settings = load_settings()
+    broker, _ = declare(settings.require_redis())
+    dramatiq.Worker(broker).start()
+    announce_ready(settings)
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

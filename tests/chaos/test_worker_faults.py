@@ -1,0 +1,165 @@
+"""Workers that freeze, hang, vanish, or cannot reach PostgreSQL; and tasks that kill workers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import redis
+
+from shared.database import Database
+from tests.chaos.poison_worker import POISON
+from tests.chaos.roles import Crew, Role, crew_of
+from tests.conftest import Servers
+from tests.eventually import eventually, eventually_sync
+from tests.factories import accept, event_types, rows, task
+from worker_service.watchdog import EXIT_CODE
+
+
+@pytest.fixture
+def crew(servers: Servers, valkey: redis.Redis, tmp_path: Path) -> Iterator[Crew]:
+    with crew_of(servers, tmp_path) as crew:
+        yield crew
+
+
+async def comes_to(database: Database, task_id: UUID, status: str) -> None:
+    async def has_come() -> None:
+        assert (await task(database, task_id))["status"] == status
+
+    await eventually(has_come, within=60)
+
+
+def is_stopped(role: Role) -> None:
+    state = Path(f"/proc/{role.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    assert state == "T"
+
+
+@pytest.mark.parametrize("instant", ["worker.generating", "worker.generated"])
+async def test_a_worker_frozen_beyond_its_lease_wakes_up_to_find_the_task_done(
+    crew: Crew, database: Database, instant: str
+) -> None:
+    frozen = crew.start("worker", failpoints=f"{instant}=stop@1")
+    crew.start("relay")
+    task_id = await accept(database)
+    eventually_sync(lambda: is_stopped(frozen))
+    crew.start("worker")
+    await comes_to(database, task_id, "succeeded")
+    history = await event_types(database, task_id)
+
+    frozen.process.send_signal(signal.SIGCONT)
+
+    def is_told() -> None:
+        assert frozen.has_logged("lease_not_ours")
+
+    eventually_sync(is_told)
+    assert await event_types(database, task_id) == history
+    assert len(await rows(database, "SELECT 1 FROM roadmaps")) == 1
+    assert frozen.terminate() == 0
+
+
+async def test_a_loop_that_is_busy_for_longer_than_the_lease_keeps_it(
+    crew: Crew, database: Database
+) -> None:
+    crew.start("worker", failpoints="worker.generating=block:5@1")
+    crew.start("relay")
+    task_id = await accept(database)
+    await comes_to(database, task_id, "succeeded")
+    found = await task(database, task_id)
+    assert (found["attempts"], found["takeovers"]) == (1, 0)
+
+
+async def test_a_loop_that_hangs_ends_its_process_and_another_takes_over(
+    crew: Crew, database: Database
+) -> None:
+    hung = crew.start("worker", failpoints="worker.generating=block:600", watchdog="2")
+    crew.start("relay")
+    task_id = await accept(database)
+    assert hung.process.wait(60) == EXIT_CODE
+    assert hung.has_logged("loop_stuck")
+    crew.start("worker")
+    await comes_to(database, task_id, "succeeded")
+    assert (await task(database, task_id))["takeovers"] == 1
+
+
+async def test_a_worker_that_loses_postgres_for_longer_than_its_lease_goes_on_afterwards(
+    crew: Crew, servers: Servers, database: Database
+) -> None:
+    worker = crew.start("worker", failpoints="worker.generating=sleep:6@1")
+    crew.start("relay")
+    task_id = await accept(database)
+    await comes_to(database, task_id, "running")
+    servers.postgres.stop()
+    try:
+
+        def lets_go() -> None:
+            assert worker.has_logged("heartbeat_failed")
+            assert worker.has_logged("lease_not_ours")
+
+        eventually_sync(lets_go)
+    finally:
+        servers.postgres.start()
+        await database.close()
+    await comes_to(database, task_id, "succeeded")
+    assert worker.process.poll() is None
+    found = await task(database, task_id)
+    assert (found["attempts"], found["takeovers"]) == (1, 1)
+
+
+async def test_a_task_that_kills_every_worker_ends_as_worker_lost_and_takes_no_other_with_it(
+    crew: Crew, database: Database
+) -> None:
+    crew.start("relay")
+    others = [await accept(database, f"Learn {number}") for number in range(8)]
+    poison = await accept(database, POISON)
+
+    async def all_ended() -> None:
+        found = await rows(database, "SELECT 1 FROM tasks WHERE finished_at IS NULL")
+        assert found == []
+
+    for _ in range(4):  # the first run and three takeovers
+        worker = crew.start("worker", module="tests.chaos.poison_worker")
+        worker.wait_killed()
+    crew.start("worker", module="tests.chaos.poison_worker")
+    await eventually(all_ended, within=60)
+    found = await task(database, poison)
+    assert (found["status"], found["error"]["code"]) == ("failed", "worker_lost")
+    assert {(await task(database, one))["status"] for one in others} == {"succeeded"}
+
+
+async def test_a_rolling_restart_charges_no_attempt(crew: Crew, database: Database) -> None:
+    crew.start("relay")
+    slow = {"failpoints": "worker.generating=sleep:0.3", "worker_concurrency": "4"}
+    workers = [crew.start("worker", **slow) for _ in range(2)]
+    ids = [await accept(database) for _ in range(40)]
+    for worker in workers:
+        replacement = crew.start("worker", **slow)
+        assert worker.terminate() == 0
+        assert replacement.process.poll() is None
+    for task_id in ids:
+        await comes_to(database, task_id, "succeeded")
+    found = await rows(database, "SELECT DISTINCT attempts, takeovers FROM tasks")
+    assert [dict(one) for one in found] == [{"attempts": 1, "takeovers": 0}]
+    assert len(await rows(database, "SELECT 1 FROM roadmaps")) == 40
+
+
+async def test_no_transaction_of_a_worker_is_open_for_long(crew: Crew, database: Database) -> None:
+    crew.start("relay")
+    crew.start("worker")
+    longest = """
+        SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) AS seconds
+        FROM pg_stat_activity
+        WHERE application_name IN ('waymark-worker', 'waymark-heartbeat')
+    """
+    ids = [await accept(database) for _ in range(200)]
+    seen = []
+
+    async def all_ended() -> None:
+        seen.append(float((await rows(database, longest))[0]["seconds"]))
+        assert await rows(database, "SELECT 1 FROM tasks WHERE finished_at IS NULL") == []
+
+    await eventually(all_ended)
+    assert max(seen) < 2
+    assert len(ids) == len(await rows(database, "SELECT 1 FROM roadmaps"))

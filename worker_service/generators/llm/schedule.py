@@ -1,0 +1,155 @@
+"""From an outline without critical findings to a roadmap: hours, weeks, totals, all ours."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from shared.errors import Permanent
+from shared.roadmap import (
+    Concept,
+    Fit,
+    GeneratedBy,
+    Module,
+    Prerequisite,
+    Roadmap,
+    RoadmapRequest,
+    Stage,
+)
+from worker_service.generators.offline import wording
+from worker_service.generators.offline.layout import fill_weeks
+
+from .outline import Outline, PlannedConcept, PlannedModule, PlannedStage
+from .shapes import Understanding
+
+PARTIAL_BYTES = 8 * 1024
+"""Of one event; a stage that has more to tell leaves out names of its last concepts."""
+
+Span = tuple[int, int]
+"""First and last week."""
+
+
+def schedule(
+    outline: Outline,
+    understanding: Understanding,
+    request: RoadmapRequest,
+    *,
+    start: date,
+    generated_by: GeneratedBy,
+    warnings: Sequence[str] = (),
+) -> Roadmap:
+    """The roadmap but for its content. The order of study is the outline's.
+
+    Raises Permanent when the plan would end after the year 9999.
+    """
+    concepts = list(outline.concepts())
+    hours = [half_hours(one.hours) for one in concepts]
+    spans = fill_weeks(hours, request.hours_per_week)
+    weeks = spans[-1][1]
+    shown = map(_concept, concepts, hours, spans)
+    return Roadmap(
+        title=understanding.title,
+        summary=understanding.summary,
+        goal=request.goal,
+        level=request.level,
+        language=request.language,
+        start_date=start,
+        end_date=_end(start, weeks),
+        total_hours=sum(hours),
+        weeks=weeks,
+        stages=tuple(_stage(stage, shown) for stage in outline.stages),
+        fit=_fit(request, sum(hours), weeks),
+        warnings=tuple(warnings),
+        generated_by=generated_by,
+    )
+
+
+def half_hours(hours: float) -> float:
+    """To the nearest half hour, halves up, and at least one of them."""
+    return max(0.5, math.floor(hours * 2 + 0.5) / 2)
+
+
+def partials(plan: Roadmap) -> list[Mapping[str, Any]]:
+    """What can be shown of each stage before there is content, PARTIAL_BYTES of JSON at most."""
+    return [_partial(stage) for stage in plan.stages]
+
+
+def _stage(stage: PlannedStage, shown: Iterator[Concept]) -> Stage:
+    modules = tuple(_module(module, shown) for module in stage.modules)
+    return Stage(
+        id=stage.id,
+        name=stage.name,
+        description=stage.description,
+        outcome=stage.outcome,
+        hours=sum(module.hours for module in modules),
+        week_from=modules[0].concepts[0].week_from,
+        week_to=modules[-1].concepts[-1].week_to,
+        modules=modules,
+        milestone=stage.milestone,
+    )
+
+
+def _module(module: PlannedModule, shown: Iterator[Concept]) -> Module:
+    """Takes as many concepts from ``shown`` as it has."""
+    concepts = tuple(next(shown) for _ in module.concepts)
+    return Module(
+        id=module.id,
+        name=module.name,
+        description=module.description,
+        hours=sum(one.hours for one in concepts),
+        concepts=concepts,
+    )
+
+
+def _concept(one: PlannedConcept, hours: float, span: Span) -> Concept:
+    return Concept(
+        id=one.id,
+        name=one.name,
+        description=one.description,
+        why=one.why,
+        kind=one.kind,
+        difficulty=one.difficulty,
+        hours=hours,
+        week_from=span[0],
+        week_to=span[1],
+        prerequisites=tuple(Prerequisite(concept_id=need) for need in one.needs),
+        outcomes=one.outcomes,
+        content="missing",
+    )
+
+
+def _fit(request: RoadmapRequest, hours: float, weeks: int) -> Fit:
+    return Fit(
+        hours_per_week=request.hours_per_week,
+        requested_weeks=request.weeks,
+        planned_hours=hours,
+        planned_weeks=weeks,
+        feasible=request.weeks is None or weeks <= request.weeks,
+        suggestion=wording.suggestion(request, hours, weeks),
+    )
+
+
+def _end(start: date, weeks: int) -> date:
+    try:
+        return start + timedelta(days=weeks * 7 - 1)
+    except OverflowError as error:
+        raise Permanent(wording.late_start(start), code="start_date_too_late") from error
+
+
+def _partial(stage: Stage) -> Mapping[str, Any]:
+    names = [one.name for module in stage.modules for one in module.concepts]
+    partial = {
+        "id": stage.id,
+        "name": stage.name,
+        "week_from": stage.week_from,
+        "week_to": stage.week_to,
+        "hours": stage.hours,
+        "outcome": stage.outcome,
+        "concepts": names,
+    }
+    while len(json.dumps(partial)) > PARTIAL_BYTES:
+        names.pop()
+    return partial

@@ -1,0 +1,343 @@
+"""Steps of a generation, paid once: kept outputs are read, the others are run and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import structlog
+from pydantic import ValidationError
+
+from shared.database import Database, reason, repeated, retriable
+from shared.errors import Permanent, TaskError, Transient
+from shared.failpoints import failpoint
+from shared.settings import Settings
+from shared.shared_commit import SharedCommit
+from worker_service import statements
+from worker_service.generators.port import Call, Job, Output, Reached, StepFailed
+from worker_service.heartbeat import Heartbeat, LetGo
+from worker_service.leases import Lease, columns
+
+log = structlog.get_logger()
+
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+Event = tuple[str, dict[str, Any]]
+
+
+class Key(NamedTuple):
+    """What an output is kept under, inside of its task."""
+
+    step: str
+    version: int
+    input_hash: bytes
+
+    @classmethod
+    def of(cls, job: Job[Any]) -> Key:
+        digest = hashlib.sha256(CANONICAL.encode(job.inputs).encode())
+        return cls(job.step.name, job.step.version, digest.digest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """What a step leaves behind at one moment, in the order of the statement's arrays."""
+
+    task_id: UUID
+    token: int
+    step: str
+    version: int
+    input_hash: bytes
+    tries: int = 0
+    failures: int = 0
+    output: str | None = None
+    error: str | None = None
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+    seconds: float = 0.0
+    events: str = "[]"
+    progress: int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is known of a step from earlier attempts: its output, or how often it failed."""
+
+    failures: int
+    output: str | None
+    error: dict[str, Any] | None
+    cost: float
+
+
+class StepBook:
+    """The steps of all tasks of this process: what comes at the same moment shares a commit."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._recording = SharedCommit(self._record, side_by_side=1)
+
+    async def record(self, entry: Entry) -> bool:
+        """Whether the lease was still ours; then it is committed."""
+        patience = self.database.settings.database_command_timeout
+        return await self._recording.write(entry, asyncio.get_running_loop().time() + patience)
+
+    async def kept(self, task_id: UUID) -> dict[Key, Kept]:
+        async with self.database.autocommit() as connection:
+            rows = (await connection.execute(statements.KEPT_STEPS, {"task_id": task_id})).all()
+        return {
+            Key(row.step, row.step_version, row.input_hash): Kept(
+                row.failures, row.output, row.error, row.cost
+            )
+            for row in rows
+        }
+
+    async def _record(self, entries: Sequence[Entry]) -> list[bool]:
+        async with self.database.autocommit() as connection:
+            rows = await connection.exec_driver_sql(statements.RECORD, tuple(columns(entries)))
+            ours = set(rows.scalars())
+        return [entry.task_id in ours for entry in entries]
+
+
+class TaskSteps:
+    """The port's ``Steps`` for one task, under one lease."""
+
+    def __init__(
+        self, lease: Lease, book: StepBook, heartbeat: Heartbeat, settings: Settings
+    ) -> None:
+        self.lease = lease
+        self.book = book
+        self.heartbeat = heartbeat
+        self.settings = settings
+        self._kept: dict[Key, Kept] | None = None if lease.ran_before else {}
+        self._spent = 0.0
+
+    async def run(self, job: Job[Output]) -> Output:
+        return await self._run(job, lambda: job.reached)
+
+    async def run_all(
+        self, jobs: Sequence[Job[Output]], *, at_once: int, span: tuple[int, int], unit: str
+    ) -> list[Output | StepFailed]:
+        side_by_side = _SideBySide(len(jobs), asyncio.Semaphore(at_once), span, unit)
+        async with asyncio.TaskGroup() as group:
+            begun = [group.create_task(self._one_of(job, side_by_side)) for job in jobs]
+        results = [one.result() for one in begun]
+        if side_by_side.interruptions:
+            raise side_by_side.interruptions[0]
+        return [one for one in results if one is not None]
+
+    async def _one_of(self, job: Job[Output], beside: _SideBySide) -> Output | StepFailed | None:
+        """None if it was interrupted, or not begun because others were."""
+        async with beside.room:
+            if beside.is_over:
+                return None
+            try:
+                return await self._run(job, beside.reached)
+            except StepFailed as failed:
+                return failed
+            except (TaskError, LetGo) as interruption:
+                beside.interruptions.append(interruption)
+                return None
+            finally:
+                beside.done += 1
+
+    async def _run(self, job: Job[Output], reached: Callable[[], Reached | None]) -> Output:
+        key = Key.of(job)
+        kept = (await self._known()).get(key)
+        if kept is not None and kept.output is not None:
+            return self._read(job, kept.output)
+        self.heartbeat.boundary(self.lease)
+        failures = kept.failures if kept else 0
+        if failures >= self.settings.step_tries:
+            raise StepFailed(key.step, _spent(kept))
+        output: Output = await _Run(self, job, key, failures).finish(reached)
+        return output
+
+    async def _known(self) -> dict[Key, Kept]:
+        if self._kept is None:
+            self._kept = await repeated(
+                lambda: self.book.kept(self.lease.task_id), self.settings.lease
+            )
+            self._spent = sum(kept.cost for kept in self._kept.values())
+        return self._kept
+
+    def _read(self, job: Job[Output], output: str) -> Output:
+        try:
+            return job.step.shape.model_validate_json(output)
+        except ValidationError as error:
+            # Whoever changes a shape raises its version; else nobody can tell old from new.
+            log.error("step_unreadable", task_id=self.lease.task_id, step=job.step.name)
+            detail = "This release cannot read a kept step of the task. Submit it again."
+            raise Permanent(detail, code="step_unreadable", step=job.step.name) from error
+
+    async def record(self, key: Key, **what: Any) -> None:
+        """Raises LetGo when the lease is no longer ours: then nothing was written."""
+        entry = Entry(
+            task_id=self.lease.task_id,
+            token=self.lease.token,
+            step=key.step,
+            version=key.version,
+            input_hash=key.input_hash,
+            **what,
+        )
+        if not await repeated(lambda: self.book.record(entry), self.settings.lease):
+            raise LetGo("lost")
+
+
+@dataclass(slots=True)
+class _SideBySide:
+    """What jobs that run side by side know of each other."""
+
+    total: int
+    room: asyncio.Semaphore
+    span: tuple[int, int]
+    unit: str
+    done: int = 0
+    interruptions: list[TaskError | LetGo] = field(default_factory=list)
+
+    @property
+    def is_over(self) -> bool:
+        """No more is begun after what the others would run into as well."""
+        return not all(isinstance(one, Transient) and one.charged for one in self.interruptions)
+
+    def reached(self) -> Reached:
+        first, last = self.span
+        done = self.done + 1
+        percent = first + (last - first) * done // self.total
+        return Reached(percent, f"{done} of {self.total} {self.unit}")
+
+
+class _Run:
+    """One try of a step: begun, run, and whatever comes of it written down."""
+
+    def __init__(self, steps: TaskSteps, job: Job[Any], key: Key, failures: int) -> None:
+        self.steps = steps
+        self.job = job
+        self.key = key
+        self.failures = failures
+        settings = steps.settings
+        left = math.inf if settings.llm_budget is None else settings.llm_budget - steps._spent
+        self.call = Call(f"{steps.lease.task_id}:{key.step}:{key.input_hash.hex()[:32]}", left=left)
+
+    async def finish(self, reached: Callable[[], Reached | None]) -> Any:
+        """Any: the job's own output."""
+        if self.job.step.paid:
+            await self.steps.record(self.key, tries=1, events=_told(self._started()))
+            await failpoint("worker.step_begun")
+        begun = time.perf_counter()
+        try:
+            output = await self._work()
+        except TaskError as error:
+            await self._fail(error, time.perf_counter() - begun)
+            raise
+        except asyncio.CancelledError:
+            await self._note_usage(time.perf_counter() - begun)
+            raise
+        await failpoint("worker.step_answered")
+        await self._keep(output, reached(), time.perf_counter() - begun)
+        await failpoint("worker.step_kept")
+        return output
+
+    async def _work(self) -> Any:
+        try:
+            async with asyncio.timeout(self.steps.settings.step_timeout) as limit:
+                return await self.job.work(self.call)
+        except TaskError:
+            raise
+        except Exception as error:
+            if limit.expired():
+                detail = f"The step {self.key.step} took too long."
+                raise Transient(detail, code="too_slow") from error
+            # A fault of ours, or a library's: another try may do better, the text is logged.
+            log.exception("step_broke", task_id=self.steps.lease.task_id, step=self.key.step)
+            detail = f"The step {self.key.step} broke; the error is logged."
+            raise Transient(detail, code="internal") from error
+
+    async def _keep(self, output: Any, reached: Reached | None, seconds: float) -> None:
+        data = {"step": self.key.step, "seconds": round(seconds, 3), **self._usage()}
+        events: list[Event] = [("step.completed", data)]
+        if not self.job.step.paid:  # begun and completed in one: nothing was lost if it was not
+            events.insert(0, self._started())
+        if reached is not None:
+            data["progress"] = progress(reached.percent, reached.message)
+        events += [("roadmap.partial", dict(one)) for one in self.job.partials(output)]
+        await self.steps.record(
+            self.key,
+            tries=int(not self.job.step.paid),
+            output=output.model_dump_json(),
+            seconds=seconds,
+            events=_told(*events),
+            progress=reached.percent if reached else None,
+            message=reached.message if reached else None,
+            **self._took(),
+        )
+
+    async def _fail(self, error: TaskError, seconds: float) -> None:
+        """Raises StepFailed when no other try is to come; else the error goes on as it is."""
+        lease, settings = self.steps.lease, self.steps.settings
+        charged = (
+            not isinstance(error, Transient) or error.charged or (lease.age > settings.llm_patience)
+        )
+        failures = self.failures + int(charged)
+        last = failures >= settings.step_tries or lease.attempts >= settings.max_attempts
+        final = isinstance(error, Permanent) or (charged and last)
+        data = {"step": self.key.step, "charged": charged, **error.as_dict(), **self._usage()}
+        await self.steps.record(
+            self.key,
+            failures=int(charged),
+            error=json.dumps(error.as_dict()),
+            seconds=seconds,
+            events=_told(("step.failed" if final else "step.retrying", data)),
+            **self._took(),
+        )
+        if final:
+            raise StepFailed(self.key.step, error) from error
+
+    async def _note_usage(self, seconds: float) -> None:
+        """What an interrupted call took is known, and kept, even if nobody else is to know."""
+        if not self.call.usage.calls:
+            return
+        try:
+            await self.steps.record(self.key, seconds=seconds, **self._took())
+        except LetGo:
+            log.info("usage_not_kept", task_id=self.steps.lease.task_id, step=self.key.step)
+        except Exception as error:
+            if not retriable(error):
+                raise
+            log.warning("usage_not_kept", step=self.key.step, reason=reason(error))
+
+    def _started(self) -> Event:
+        return "step.started", {"step": self.key.step, "attempt": self.steps.lease.attempts}
+
+    def _took(self) -> dict[str, Any]:
+        usage = self.call.usage
+        self.steps._spent += usage.cost
+        return {name: getattr(usage, name) for name in usage.__slots__}
+
+    def _usage(self) -> dict[str, Any]:
+        usage = self.call.usage
+        return {name: getattr(usage, name) for name in usage.__slots__} if usage.calls else {}
+
+
+def progress(percent: int, message: str | None) -> dict[str, Any]:
+    """As clients see it, in events and in tasks."""
+    return {"completed": percent, "total": 100, "unit": "percent", "message": message}
+
+
+def _told(*events: Event) -> str:
+    return json.dumps(events)
+
+
+def _spent(kept: Kept | None) -> TaskError:
+    """The error that spent the last try."""
+    error = dict(kept.error or {}) if kept else {}
+    detail = str(error.get("detail", "The step failed too often."))
+    return Permanent(detail, code=str(error.get("code", "step_failed")))
