@@ -46,6 +46,13 @@ def test_what_needed_a_removed_concept_needs_what_that_needed() -> None:
     assert needs(result, "c") == ("a",)
 
 
+def test_of_two_that_need_each_other_the_one_that_is_left_is_free() -> None:
+    circle = outline_of(design(concept("A", "B"), concept("B", "A"), concept("C", "B")), IDS)
+    result = edited({"op": "remove", "concept": "b"}, before=circle)
+    assert needs(result, "a") == ()
+    assert needs(result, "c") == ("a",)
+
+
 def test_a_concept_is_moved_to_the_end_of_a_module() -> None:
     assert names(edited({"op": "move", "concept": "a", "module": "m-c"})) == [["B"], ["C", "A"]]
     assert names(edited({"op": "move", "concept": "a", "module": "m-a"})) == [["B", "A"], ["C"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from shared.errors import Permanent, TaskError, Transient
+from shared.errors import Permanent, Transient
 from shared.roadmap import Question, Roadmap, RoadmapRequest
 from tests.unit.test_design_checks import with_
 from tests.unit.test_outline import CATALOG, concept, design
@@ -421,12 +422,21 @@ async def test_unkept_steps_hold_the_budget_and_count_what_was_taken() -> None:
     assert "The budget of this task is spent" in made.warnings[0]
 
 
-async def test_unkept_steps_finish_what_has_begun_before_an_error_passes() -> None:
-    class Broken(TaskError):
-        retryable = True
-        code = "broken"
+async def test_unkept_steps_begin_no_more_once_one_is_interrupted() -> None:
+    both_begun = asyncio.Barrier(2)
+    finished = []
 
-    model = ScriptedModel(lessons=[Broken("It broke."), lesson()])
-    with pytest.raises(Broken):
+    class Interrupted(ScriptedModel):
+        async def ask(self, shape: Any, prompt: Any, call: Call, check: Any = none) -> Any:
+            if shape is Lesson:
+                await both_begun.wait()
+            answer = await super().ask(shape, prompt, call, check)
+            await asyncio.sleep(0)
+            finished.append(shape)
+            return answer
+
+    model = Interrupted(lessons=[BUSY, lesson()])
+    with pytest.raises(Transient):
         await generated(model)
-    assert len(model.asked[Lesson]) == 3
+    assert len(model.asked[Lesson]) == 2
+    assert finished == [Understanding, Design, Lesson]

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from uuid import uuid4
 
-from shared.errors import Permanent
+from shared.errors import Permanent, TaskError
 from worker_service.generators.port import Call, Job, Output, StepFailed, Usage
 
 
@@ -38,16 +38,22 @@ class UnkeptSteps:
         self, jobs: Sequence[Job[Output]], *, at_once: int, span: tuple[int, int], unit: str
     ) -> list[Output | StepFailed]:
         room = asyncio.Semaphore(at_once)
+        interruptions: list[TaskError] = []
 
-        async def one_of(job: Job[Output]) -> Output:
+        async def one_of(job: Job[Output]) -> Output | StepFailed | None:
             async with room:
-                return await self.run(job)
+                if interruptions:
+                    return None
+                try:
+                    return await self.run(job)
+                except StepFailed as failed:
+                    return failed
+                except TaskError as interruption:
+                    interruptions.append(interruption)
+                    return None
 
-        results = await asyncio.gather(*map(one_of, jobs), return_exceptions=True)
-        return [_unless_interrupted(one) for one in results]
-
-
-def _unless_interrupted(result: Output | BaseException) -> Output | StepFailed:
-    if isinstance(result, BaseException) and not isinstance(result, StepFailed):
-        raise result
-    return result
+        async with asyncio.TaskGroup() as group:
+            begun = [group.create_task(one_of(job)) for job in jobs]
+        if interruptions:
+            raise interruptions[0]
+        return [result for one in begun if (result := one.result()) is not None]

@@ -81,7 +81,7 @@ class _Draft:
         """What needed it then needs what it needed: the order that it stood for is kept."""
         self._place_of(one.id).remove(one.id)
         del self.concepts[one.id]
-        self._in_place_of_need(one.id, [need for need in one.needs if need != one.id])
+        self._in_place_of_need(one.id, one.needs)
 
     def _move(self, one: PlannedConcept, module: str) -> None:
         place = self._module(module)
@@ -122,11 +122,12 @@ class _Draft:
         )
 
     def _in_place_of_need(self, gone: str, instead: Iterable[str]) -> None:
+        """Never the follower itself: of two that need each other, the one that is left is free."""
         for one in self.concepts.values():
             if gone in one.needs:
-                kept = [need for need in one.needs if need != gone]
-                needs = tuple(dict.fromkeys([*kept, *instead]))
-                self.concepts[one.id] = replace(one, needs=needs)
+                needs = dict.fromkeys([*one.needs, *instead])
+                kept = tuple(need for need in needs if need not in (gone, one.id))
+                self.concepts[one.id] = replace(one, needs=kept)
 
     def _concept(self, shown: str) -> PlannedConcept:
         try:

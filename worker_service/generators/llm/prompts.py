@@ -26,7 +26,7 @@ UNDERSTAND = f"""{ROLE}
 Say what this learner wants to be able to do, in the words of the field: a title, a summary of what
 they will be able to do, and the topics that lead there, without what they know already or exclude.
 Set `plannable` to false, and say why in `objection`, only if the goal is nothing that a person can
-learn by study and practice."""
+learn by study and practice; give the other fields all the same."""
 
 DESIGN = f"""{ROLE}
 Design the way to this goal: stages, in them modules, in them concepts, all in the order of study.
