@@ -41,7 +41,7 @@ from worker_service.heartbeat import Heartbeat, HeartbeatThread
 from worker_service.leases import Leases
 from worker_service.slots import Slots
 from worker_service.statements import SESSION
-from worker_service.steps import StepBook
+from worker_service.stepbook import StepBook
 from worker_service.watchdog import Watchdog
 
 log = structlog.get_logger()

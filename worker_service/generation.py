@@ -12,17 +12,19 @@ import structlog
 from pydantic import ValidationError
 
 from shared import logs, metrics
-from shared.backoff import exponential, linear
+from shared.backoff import exponential
 from shared.database import Outcome, repeated
 from shared.errors import DeadlineExceeded, Permanent, TaskError, Transient
 from shared.failpoints import failpoint
 from shared.messages import Doorbell
 from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
+from worker_service.finding import Finder
 from worker_service.generators import RoadmapGenerator
 from worker_service.heartbeat import Heartbeat, LetGo
 from worker_service.leases import Lease, Leases, Sighting
-from worker_service.steps import StepBook, TaskSteps
+from worker_service.stepbook import StepBook
+from worker_service.steps import TaskSteps
 
 log = structlog.get_logger()
 
@@ -44,25 +46,21 @@ class Generation:
         self.book = book
         self.heartbeat = heartbeat
         self.generator = generator
-        self.deployment_id = deployment_id
+        self.finder = Finder(settings, leases, deployment_id)
         self._suspects = asyncio.Semaphore(1)
 
     async def answer(self, doorbell: Doorbell) -> None:
         """Never raises for what can happen: retries live in PostgreSQL, not in Redis."""
-        if doorbell.deployment_id != self.deployment_id:
-            await self._refuse(doorbell)
-            return
-        found = await self._find(doorbell)
-        if isinstance(found, Lease):
-            await self._run(found, doorbell)
-        elif found is not None:
-            # Not leased while it waits its turn: another worker may have room for it.
-            async with self._suspects:
-                if lease := await self._acquire(doorbell.task_id, alone=True):
-                    await self._run(lease, doorbell)
+        match await self.finder.find(doorbell):
+            case Lease() as lease:
+                await self._run(lease)
+            case Sighting():
+                # Not leased while it waits its turn: another worker may have room for it.
+                async with self._suspects:
+                    if taken := await self.finder.take(doorbell, alone=True):
+                        await self._run(taken)
 
-    async def _run(self, lease: Lease, doorbell: Doorbell) -> None:
-        self._report_start(lease, doorbell)
+    async def _run(self, lease: Lease) -> None:
         try:
             async with self.heartbeat.held(lease):
                 roadmap = await self._generate(lease)
@@ -72,53 +70,6 @@ class Generation:
             await self._fail_or_retry(lease, error)
         else:
             await self._complete(lease, roadmap)
-
-    # --- find and take ---
-
-    async def _find(self, doorbell: Doorbell) -> Lease | Sighting | None:
-        """The lease; a sighting of a task that may run here, but only alone; None if there is
-        nothing to do. A task that is not there is looked for again: ten times, 200 ms × n and up
-        to 100 ms of chance apart, unless set otherwise."""
-        task_id, settings = doorbell.task_id, self.settings
-        for looks in range(1, settings.lookup_tries + 1):
-            if lease := await self._acquire(task_id):
-                return lease
-            seen = await self._persist(lambda: self.leases.sight(task_id))
-            if seen is not None and not seen.due:
-                log.info("doorbell_without_work", task_id=task_id, status=seen.status)
-                return None
-            if seen is not None and seen.suspect:
-                return seen
-            chance = random.random()  # noqa: S311 - jitter
-            pause = linear(looks, settings.lookup_step, settings.lookup_jitter, chance)
-            log.warning("task_not_taken_yet", task_id=task_id, seen=bool(seen), looks=looks)
-            await asyncio.sleep(pause)
-        if seen is None:
-            await self._record_missing(doorbell)
-        return None
-
-    async def _acquire(self, task_id: UUID, *, alone: bool = False) -> Lease | None:
-        return await self._persist(lambda: self.leases.acquire(task_id, alone=alone))
-
-    async def _record_missing(self, doorbell: Doorbell) -> None:
-        await self._persist(lambda: self.leases.bury(doorbell, "task_missing"))
-        metrics.TASK_MISSING.inc()
-        log.error("task_missing", task_id=doorbell.task_id, looks=self.settings.lookup_tries)
-
-    def _report_start(self, lease: Lease, doorbell: Doorbell) -> None:
-        metrics.STARTED.labels("takeover" if lease.takeovers else "attempt").inc()
-        log.info(
-            logs.TASK_FOUND,
-            task_id=lease.task_id,
-            attempt=lease.attempts,
-            takeovers=lease.takeovers,
-            lease_token=lease.token,
-            traceparent=doorbell.traceparent,
-        )
-
-    async def _refuse(self, doorbell: Doorbell) -> None:
-        await self._persist(lambda: self.leases.bury(doorbell, "other_deployment"))
-        log.error("message_refused", task_id=doorbell.task_id, deployment_id=doorbell.deployment_id)
 
     # --- generate ---
 

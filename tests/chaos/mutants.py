@@ -23,6 +23,7 @@ SCHEMA = ["tests/integration/test_migrations.py"]
 
 STATEMENTS = "worker_service/statements.py"
 STEPS = "worker_service/steps.py"
+BOOK = "worker_service/stepbook.py"
 HEARTBEAT = "worker_service/heartbeat.py"
 SWEEPS = "relay_service/outbox.py"
 FIRST = "shared/migrations/versions/0001_tasks_and_outbox.py"
@@ -58,7 +59,12 @@ MUTANTS = (
     Mutant("step: tries", STEPS, "if failures >= self.settings.step_tries:", "if False:"),
     Mutant("step: outputs are kept", THIRD, "op.execute(KEPT)", "pass"),
     Mutant("step: boundary of a drain", STEPS, "self.heartbeat.boundary(self.lease)", "pass"),
-    Mutant("step: input hash", STEPS, "CANONICAL.encode(job.inputs).encode()", 'b""'),
+    Mutant(
+        "step: input hash",
+        "worker_service/stepbook.py",
+        "CANONICAL.encode(job.inputs).encode()",
+        'b""',
+    ),
     Mutant(
         "cancel: acquire",
         STATEMENTS,

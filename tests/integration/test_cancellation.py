@@ -37,7 +37,7 @@ from worker_service.generation import Generation
 from worker_service.generators.port import Call, Job, RoadmapGenerator, Step, Steps, Usage
 from worker_service.heartbeat import Heartbeat
 from worker_service.leases import Lease
-from worker_service.steps import StepBook
+from worker_service.stepbook import StepBook
 
 TENANT = "default"
 RACES = 300

@@ -21,7 +21,7 @@ from tests.factories import accept, event_types, execute, leases_of, row, rows, 
 from worker_service.generation import Generation
 from worker_service.generators.port import Steps
 from worker_service.heartbeat import Heartbeat
-from worker_service.steps import StepBook
+from worker_service.stepbook import StepBook
 
 
 class Endless:

@@ -17,7 +17,8 @@ from tests.factories import accept, event_types, execute, leases_of, rows, small
 from worker_service.generators.port import Call, Job, Step
 from worker_service.heartbeat import Heartbeat, LetGo
 from worker_service.leases import Lease, Leases
-from worker_service.steps import StepBook, TaskSteps
+from worker_service.stepbook import StepBook
+from worker_service.steps import TaskSteps
 
 
 @dataclass(frozen=True, slots=True)

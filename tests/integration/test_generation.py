@@ -36,7 +36,7 @@ from worker_service.generation import Generation
 from worker_service.generators.port import RoadmapGenerator, Steps
 from worker_service.heartbeat import Heartbeat
 from worker_service.leases import Leases
-from worker_service.steps import StepBook
+from worker_service.stepbook import StepBook
 
 
 class Bench:

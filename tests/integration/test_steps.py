@@ -20,7 +20,8 @@ from tests.factories import accept, event_types, execute, leases_of, row, rows, 
 from worker_service.generators.port import Call, Job, Reached, Step, StepFailed, Usage
 from worker_service.heartbeat import Heartbeat, LetGo
 from worker_service.leases import Lease
-from worker_service.steps import StepBook, TaskSteps
+from worker_service.stepbook import StepBook
+from worker_service.steps import TaskSteps
 
 
 class Text(BaseModel):

@@ -31,7 +31,8 @@ from worker_service.generators.offline.generator import OfflineGenerator
 from worker_service.generators.port import Call, Job, Reached, Step, Usage
 from worker_service.heartbeat import Heartbeat
 from worker_service.leases import Lease, Leases
-from worker_service.steps import StepBook, TaskSteps
+from worker_service.stepbook import StepBook
+from worker_service.steps import TaskSteps
 
 ROOT = Path(__file__).parents[2]
 
