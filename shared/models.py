@@ -223,6 +223,8 @@ class TaskStep(Base):
 
     lease_token: Mapped[int] = mapped_column(BigInteger)
     """The lease under which the step was begun or finished last."""
+    entry_id: Mapped[UUID]
+    """Of what was written last: written again after a lost COMMIT, it is recognised."""
     tries: Mapped[int] = mapped_column(SmallInteger)
     failures: Mapped[int] = mapped_column(SmallInteger)
     output: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))

@@ -102,27 +102,34 @@ KEPT_STEPS = text(
 ).columns(error=JSONB)
 
 # One statement for all that a step may leave behind: that it was begun, its failure, its output.
-# What it took is added up, over tries and workers; events get the numbers after the last.
+# What it took is added up, over tries and workers; events get the numbers after the last. What was
+# written before, by a COMMIT whose answer was lost, is left as it is and counts as written.
 RECORD = """
     WITH entry AS (
         SELECT * FROM unnest(
             $1::uuid[], $2::bigint[], $3::text[], $4::smallint[], $5::bytea[], $6::smallint[],
             $7::smallint[], $8::text[], $9::text[], $10::integer[], $11::bigint[], $12::bigint[],
-            $13::float8[], $14::float8[], $15::text[], $16::smallint[], $17::text[]
+            $13::float8[], $14::float8[], $15::text[], $16::smallint[], $17::text[], $18::uuid[]
         ) WITH ORDINALITY AS entry (
             task_id, token, step, step_version, input_hash, tries,
             failures, output, error, calls, tokens_in, tokens_out,
-            cost, seconds, events, progress, message, place
+            cost, seconds, events, progress, message, entry_id, place
         )
+    ), written AS (
+        SELECT entry.task_id, place FROM entry JOIN task_steps AS step
+            USING (task_id, step, step_version, input_hash)
+        WHERE step.entry_id = entry.entry_id
+    ), fresh AS (
+        SELECT * FROM entry WHERE place NOT IN (SELECT place FROM written)
     ), event AS (
-        SELECT entry.task_id, entry.token, told.value ->> 0 AS type, told.value -> 1 AS data,
-               row_number() OVER (PARTITION BY entry.task_id ORDER BY place, told.ordinality) AS n
-        FROM entry CROSS JOIN LATERAL jsonb_array_elements(events::jsonb) WITH ORDINALITY AS told
+        SELECT fresh.task_id, told.value ->> 0 AS type, told.value -> 1 AS data,
+               row_number() OVER (PARTITION BY fresh.task_id ORDER BY place, told.ordinality) AS n
+        FROM fresh CROSS JOIN LATERAL jsonb_array_elements(events::jsonb) WITH ORDINALITY AS told
     ), due AS (
-        SELECT entry.task_id, entry.token, max(progress) AS progress,
+        SELECT fresh.task_id, fresh.token, max(progress) AS progress,
                (array_agg(message ORDER BY progress DESC NULLS LAST, place))[1] AS message,
-               (SELECT count(*) FROM event WHERE event.task_id = entry.task_id) AS events
-        FROM entry GROUP BY 1, 2
+               (SELECT count(*) FROM event WHERE event.task_id = fresh.task_id) AS events
+        FROM fresh GROUP BY 1, 2
     ), held AS (
         UPDATE tasks AS task SET
             version = task.version + due.events,
@@ -134,15 +141,16 @@ RECORD = """
         RETURNING task.id, task.version - due.events AS version
     ), kept AS (
         INSERT INTO task_steps AS step (
-            task_id, lease_token, step, step_version, input_hash, tries, failures, output, error,
-            calls, tokens_in, tokens_out, cost, seconds, finished_at
+            task_id, lease_token, entry_id, step, step_version, input_hash, tries, failures,
+            output, error, calls, tokens_in, tokens_out, cost, seconds, finished_at
         )
-        SELECT task_id, token, entry.step, step_version, input_hash, tries, failures,
+        SELECT task_id, token, entry_id, fresh.step, step_version, input_hash, tries, failures,
                output::jsonb, error::jsonb, calls, tokens_in, tokens_out, cost, seconds,
                CASE WHEN output IS NOT NULL THEN now() END
-        FROM entry JOIN held ON held.id = entry.task_id
+        FROM fresh JOIN held ON held.id = fresh.task_id
         ON CONFLICT (task_id, step, step_version, input_hash) DO UPDATE SET
-            lease_token = EXCLUDED.lease_token, tries = step.tries + EXCLUDED.tries,
+            lease_token = EXCLUDED.lease_token, entry_id = EXCLUDED.entry_id,
+            tries = step.tries + EXCLUDED.tries,
             failures = step.failures + EXCLUDED.failures, output = EXCLUDED.output,
             error = coalesce(EXCLUDED.error, step.error), calls = step.calls + EXCLUDED.calls,
             tokens_in = step.tokens_in + EXCLUDED.tokens_in,
@@ -153,7 +161,7 @@ RECORD = """
         SELECT event.task_id, held.version + event.n, event.type, event.data
         FROM event JOIN held ON held.id = event.task_id
     )
-    SELECT id FROM held
+    SELECT id FROM held UNION SELECT task_id FROM written
 """
 
 # Roadmap and task name each other by foreign keys, which PostgreSQL checks when the statement

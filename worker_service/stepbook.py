@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from shared.database import Database
 from shared.shared_commit import SharedCommit
@@ -53,6 +53,8 @@ class Entry:
     events: str = "[]"
     progress: int | None = None
     message: str | None = None
+    entry_id: UUID = field(default_factory=uuid4)
+    """Written again, because the answer to its COMMIT was lost, it is recognised by it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ from worker_service.stepbook import Entry, Kept, Key, StepBook
 
 log = structlog.get_logger()
 
+NOTICE = 1.0
+"""Seconds for writing down what an interrupted call took, where PostgreSQL is away."""
+
 Event = tuple[str, dict[str, Any]]
 
 
@@ -98,8 +101,11 @@ class TaskSteps:
             detail = "This release cannot read a kept step of the task. Submit it again."
             raise Permanent(detail, code="step_unreadable", step=job.step.name) from error
 
-    async def record(self, key: Key, **what: Any) -> None:
-        """Raises LetGo when the lease is no longer ours: then nothing was written."""
+    async def record(self, key: Key, patience: float | None = None, **what: Any) -> None:
+        """Raises LetGo when the lease is no longer ours: then nothing was written.
+
+        ``patience``: seconds that it is tried over lost connections, a lease's length if None.
+        """
         entry = Entry(
             task_id=self.lease.task_id,
             token=self.lease.token,
@@ -108,7 +114,7 @@ class TaskSteps:
             input_hash=key.input_hash,
             **what,
         )
-        if not await repeated(lambda: self.book.record(entry), self.settings.lease):
+        if not await repeated(lambda: self.book.record(entry), patience or self.settings.lease):
             raise LetGo("lost")
 
 
@@ -226,7 +232,7 @@ class _Run:
         if not self.call.usage.calls:
             return
         try:
-            await self.steps.record(self.key, seconds=seconds, **self._took())
+            await self.steps.record(self.key, NOTICE, seconds=seconds, **self._took())
         except LetGo:
             log.info("usage_not_kept", task_id=self.steps.lease.task_id, step=self.key.step)
         except Exception as error:

@@ -131,9 +131,11 @@ async def test_tasks_survive_workers_that_are_killed_again_and_again(
     crew: Crew, database: Database, double: Double
 ) -> None:
     crew.start("relay")
-    settings = {"worker_concurrency": "4", "max_takeovers": "50", **double.settings}
+    # One call at a time in each worker: a kill can cost that one, and no other.
+    one = {"worker_concurrency": "1", "llm_side_by_side": "1", "max_takeovers": "50"}
+    settings = double.settings | one
     workers = [crew.start("worker", **settings) for _ in range(2)]
-    ids = [await accept(database, f"{GOAL} {number}") for number in range(20)]
+    ids = [await accept(database, f"{GOAL} {number}") for number in range(12)]
     kills = range(1, 7)
     for kill in kills:
         eventually_sync(partial(at_least, double, 10 * kill))

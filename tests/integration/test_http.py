@@ -363,9 +363,9 @@ async def test_a_task_shows_its_deadline_its_progress_and_what_it_took(
     await execute(
         database,
         """
-        INSERT INTO task_steps (task_id, step, step_version, input_hash, lease_token, tries,
-                                failures, calls, tokens_in, tokens_out, cost, seconds)
-        SELECT id, step, 1, '', 1, 1, 0, 1, 100, 50, 0.25, 1
+        INSERT INTO task_steps (task_id, step, step_version, input_hash, lease_token, entry_id,
+                                tries, failures, calls, tokens_in, tokens_out, cost, seconds)
+        SELECT id, step, 1, '', 1, gen_random_uuid(), 1, 0, 1, 100, 50, 0.25, 1
         FROM tasks CROSS JOIN unnest(ARRAY['design', 'lesson:a']) AS step
         """,
     )

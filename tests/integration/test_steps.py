@@ -20,7 +20,7 @@ from tests.factories import accept, event_types, execute, leases_of, row, rows, 
 from worker_service.generators.port import Call, Job, Reached, Step, StepFailed, Usage
 from worker_service.heartbeat import Heartbeat, LetGo
 from worker_service.leases import Lease
-from worker_service.stepbook import StepBook
+from worker_service.stepbook import Entry, StepBook
 from worker_service.steps import TaskSteps
 
 
@@ -321,6 +321,34 @@ async def test_what_an_interrupted_call_took_is_kept(
     (kept,) = await attempts.kept()
     assert (kept["calls"], kept["tokens_in"], float(kept["cost"])) == (1, 7, 0.25)
     assert (kept["output"], kept["failures"]) == (None, 0)
+
+
+@pytest.mark.parametrize("output", [None, '{"said": "yes"}'])
+async def test_what_is_written_again_after_a_lost_answer_is_written_once(
+    attempts: Attempts, database: Database, output: str | None
+) -> None:
+    lease = await attempts.leases.acquire(attempts.task_id)
+    assert lease is not None
+    entry = Entry(
+        task_id=lease.task_id,
+        token=lease.token,
+        step="ask",
+        version=1,
+        input_hash=b"hash",
+        tries=1,
+        failures=int(output is None),
+        output=output,
+        calls=1,
+        cost=0.5,
+        events='[["step.started", {}], ["step.completed", {}]]',
+    )
+    book = StepBook(database)
+    assert await book.record(entry) is True
+    history = await event_types(database, lease.task_id)
+    assert await book.record(entry) is True
+    (kept,) = await attempts.kept()
+    assert (kept["tries"], kept["calls"], float(kept["cost"])) == (1, 1, 0.5)
+    assert await event_types(database, lease.task_id) == history
 
 
 async def test_a_fenced_worker_keeps_nothing_and_tells_nothing(

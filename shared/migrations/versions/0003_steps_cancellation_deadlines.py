@@ -60,6 +60,7 @@ def _steps() -> None:
         sa.Column("step_version", sa.SmallInteger, nullable=False),
         sa.Column("input_hash", sa.LargeBinary, nullable=False),
         sa.Column("lease_token", sa.BigInteger, nullable=False),
+        sa.Column("entry_id", sa.Uuid, nullable=False),
         sa.Column("tries", sa.SmallInteger, nullable=False),
         sa.Column("failures", sa.SmallInteger, nullable=False),
         sa.Column("output", JSONB),
