@@ -62,15 +62,16 @@ class TaskSteps:
         async with beside.room:
             if beside.is_over:
                 return None
+            turn = _Turn(beside)
             try:
-                return await self._run(job, beside.reached)
+                return await self._run(job, turn.reached)
             except StepFailed as failed:
                 return failed
             except (TaskError, LetGo) as interruption:
                 beside.interruptions.append(interruption)
                 return None
             finally:
-                beside.done += 1
+                turn.end()
 
     async def _run(self, job: Job[Output], reached: Callable[[], Reached | None]) -> Output:
         key = Key.of(job)
@@ -136,9 +137,24 @@ class _SideBySide:
 
     def reached(self) -> Reached:
         first, last = self.span
-        done = self.done + 1
-        percent = first + (last - first) * done // self.total
-        return Reached(percent, f"{done} of {self.total} {self.unit}")
+        percent = first + (last - first) * self.done // self.total
+        return Reached(percent, f"{self.done} of {self.total} {self.unit}")
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Of one job among many; it is counted once, before its progress is told."""
+
+    beside: _SideBySide
+    ended: bool = False
+
+    def end(self) -> None:
+        self.beside.done += not self.ended
+        self.ended = True
+
+    def reached(self) -> Reached:
+        self.end()
+        return self.beside.reached()
 
 
 class _Run:

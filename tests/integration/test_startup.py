@@ -155,6 +155,16 @@ def test_without_a_schema_each_role_says_how_to_make_one(servers: Servers, tmp_p
         assert "`waymark db upgrade`" in said
 
 
+def test_a_role_that_postgres_has_no_room_for_says_so_before_it_begins(
+    servers: Servers, tmp_path: Path
+) -> None:
+    environment = servers.environment(WAYMARK_DATABASE_POOL="5000")
+    for said in refusals(tmp_path, environment).values():
+        assert "this process may need 5001 connections" in said
+        assert "WAYMARK_DATABASE_POOL" in said
+        assert "max_connections" in said
+
+
 @contextmanager
 def taken_port() -> Iterator[str]:
     with socket.create_server((LOCALHOST, 0)) as listener:

@@ -462,6 +462,9 @@ async def test_side_by_side_means_a_few_at_a_time_in_their_order(
     found = await task(database, attempts.task_id)
     assert (found["progress"], found["progress_message"]) == (100, "10 of 10 lessons")
     assert (await event_types(database, attempts.task_id)).count("step.completed") == 10
+    completed = "SELECT data FROM task_events WHERE type = 'step.completed' ORDER BY seq"
+    told = [one["data"]["progress"]["message"] for one in await rows(database, completed)]
+    assert told == [f"{number} of 10 lessons" for number in range(1, 11)]
 
 
 async def test_after_a_transient_failure_the_others_are_finished_and_only_it_is_run_again(
