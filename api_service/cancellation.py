@@ -61,13 +61,14 @@ CANCEL = text(
         DELETE FROM outbox_messages WHERE task_id = (
             SELECT id FROM tasks
             WHERE id = :task_id AND tenant_id = :tenant_id AND status <> 'running'
-        ) RETURNING 1
+        ) RETURNING dispatched_at
     ), changed AS (
         UPDATE tasks SET
             status = CASE status WHEN 'queued' THEN 'canceled' ELSE status END,
             stage = CASE status WHEN 'queued' THEN 'done' ELSE stage END,
             version = version + CAST(status = 'queued' AS integer),
             finished_at = CASE status WHEN 'queued' THEN now() END,
+            dispatched_at = coalesce((SELECT dispatched_at FROM message), dispatched_at),
             cancel_requested_at = now()
         WHERE id = :task_id AND tenant_id = :tenant_id AND status IN ('queued', 'running')
           AND cancel_requested_at IS NULL AND (SELECT count(*) FROM message) >= 0

@@ -15,6 +15,14 @@ TASK_MISSING = Counter(
 )
 STARTED = Counter("waymark_tasks_started", "Leases acquired.", ["kind"])
 ENDED = Counter("waymark_attempts_ended", "What became of started generations.", ["outcome"])
+STEPS = Counter(
+    "waymark_steps",
+    "Runs of generations' steps by what came of them. What an earlier attempt kept is not run.",
+    ["step", "outcome"],
+)
+MODEL_CALLS = Counter("waymark_model_calls", "Requests to the model, answered or not.")
+MODEL_TOKENS = Counter("waymark_model_tokens", "Tokens read and written by it.", ["direction"])
+MODEL_COST = Counter("waymark_model_cost_usd", "What they cost, as far as prices are set.")
 SWEEPS = Counter(
     "waymark_sweeps",
     "Rounds of the sweeper's duties; one that waits could not reach what it needs.",

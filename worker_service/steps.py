@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from shared import metrics
 from shared.database import reason, repeated, retriable
 from shared.errors import Permanent, TaskError, Transient
 from shared.failpoints import failpoint
@@ -169,6 +170,11 @@ class _Run:
         left = math.inf if settings.llm_budget is None else settings.llm_budget - steps._spent
         self.call = Call(f"{steps.lease.task_id}:{key.step}:{key.input_hash.hex()[:32]}", left=left)
 
+    @property
+    def kind(self) -> str:
+        """Its name without the part of the roadmap that it is about."""
+        return self.key.step.partition(":")[0]
+
     async def finish(self, reached: Callable[[], Reached | None]) -> Any:
         """Any: the job's own output."""
         if self.job.step.paid:
@@ -183,6 +189,7 @@ class _Run:
         except asyncio.CancelledError:
             await self._note_usage(time.perf_counter() - begun)
             raise
+        metrics.STEPS.labels(self.kind, "completed").inc()
         await failpoint("worker.step_answered")
         await self._keep(output, reached(), time.perf_counter() - begun)
         await failpoint("worker.step_kept")
@@ -231,6 +238,7 @@ class _Run:
         failures = self.failures + int(charged)
         last = failures >= settings.step_tries or lease.attempts >= settings.max_attempts
         final = isinstance(error, Permanent) or (charged and last)
+        metrics.STEPS.labels(self.kind, "failed" if final else "retrying").inc()
         data = {"step": self.key.step, "charged": charged, **error.as_dict(), **self._usage()}
         await self.steps.record(
             self.key,
@@ -262,6 +270,10 @@ class _Run:
     def _took(self) -> dict[str, Any]:
         usage = self.call.usage
         self.steps._spent += usage.cost
+        metrics.MODEL_CALLS.inc(usage.calls)
+        metrics.MODEL_TOKENS.labels("in").inc(usage.tokens_in)
+        metrics.MODEL_TOKENS.labels("out").inc(usage.tokens_out)
+        metrics.MODEL_COST.inc(usage.cost)
         return {name: getattr(usage, name) for name in usage.__slots__}
 
     def _usage(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from datetime import date
 from uuid import UUID
@@ -16,8 +16,11 @@ from uuid_utils.compat import uuid7
 from api_service.cancellation import cancel
 from api_service.problems import Problem
 from relay_service import outbox
+from relay_service.outbox import Claimed
+from relay_service.sweeper import GRACE
+from relay_service.verification import Drop, verify
 from shared.database import Database
-from shared.errors import Transient
+from shared.errors import DeadlineExceeded, Permanent, TaskError, Transient
 from shared.messages import Doorbell
 from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
@@ -124,7 +127,21 @@ async def test_a_task_that_waits_for_another_attempt_is_canceled_at_once(
     assert (await task(database, task_id))["stage"] == "retry_wait"
     assert not (await cancel(database, TENANT, task_id)).requested
     assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    generator = ScriptedGenerator()
+    await worker.answer(task_id, generator)
+    assert generator.calls == 0
     assert (await event_types(database, task_id))[-1] == "task.canceled"
+
+
+async def test_when_its_doorbell_rang_is_not_forgotten_with_the_message(
+    database: Database,
+) -> None:
+    task_id = await accept(database)
+    rung = await row(
+        database, "UPDATE outbox_messages SET dispatched_at = now() RETURNING dispatched_at"
+    )
+    canceled = (await cancel(database, TENANT, task_id)).task
+    assert canceled["dispatched_at"] == rung["dispatched_at"]
 
 
 async def test_a_running_task_is_let_go_at_the_next_look_and_its_cost_is_kept(
@@ -163,19 +180,22 @@ async def test_a_generation_that_ends_after_the_request_ends_as_canceled(
     assert await rows(database, "SELECT 1 FROM roadmaps") == []
 
 
-async def test_an_attempt_that_fails_after_the_request_is_not_tried_again(
-    worker: Worker, database: Database
+@pytest.mark.parametrize("error", [Transient("The model is busy."), Permanent("No such goal.")])
+async def test_an_attempt_that_fails_after_the_request_ends_as_canceled(
+    worker: Worker, database: Database, error: TaskError
 ) -> None:
     task_id = await accept(database)
 
     class FailsMeanwhile:
         async def generate(self, request: RoadmapRequest, *, today: date, steps: Steps) -> Roadmap:
             await cancel(database, TENANT, task_id)
-            raise Transient("The model is busy.")
+            raise error
 
     await worker.answer(task_id, FailsMeanwhile())
-    assert (await task(database, task_id))["status"] == "canceled"
+    found = await task(database, task_id)
+    assert (found["status"], found["error"]) == ("canceled", None)
     assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    assert await rows(database, "SELECT 1 FROM dead_letters") == []
 
 
 async def test_a_worker_that_stops_does_not_hand_over_what_is_being_canceled(
@@ -189,10 +209,14 @@ async def test_a_worker_that_stops_does_not_hand_over_what_is_being_canceled(
     assert (await task(database, task_id))["status"] == "canceled"
 
 
-async def test_to_cancel_twice_changes_nothing_more(worker: Worker, database: Database) -> None:
+@pytest.mark.parametrize("runs", [False, True])
+async def test_to_cancel_twice_changes_nothing_more(database: Database, runs: bool) -> None:
     task_id = await accept(database)
-    first = (await cancel(database, TENANT, task_id)).task
-    assert (await cancel(database, TENANT, task_id)).task == first
+    if runs:
+        assert await leases_of(database).acquire(task_id) is not None
+    first = await cancel(database, TENANT, task_id)
+    assert await cancel(database, TENANT, task_id) == first
+    assert first.requested is runs
 
 
 @pytest.mark.parametrize("error", [None, Transient("busy")])
@@ -286,6 +310,69 @@ async def test_cancel_and_completion_race_and_exactly_one_wins(database: Databas
 
     for number in range(RACES):
         await race(await taken(database), cancel_first=number % 2 == 0)
+
+
+async def undelivered(database: Database, deployment_id: UUID) -> None:
+    """Whatever messages are left over, a relay drops them."""
+    left = [
+        Claimed(one["task_id"], one["dispatch_no"])
+        for one in await rows(database, "SELECT task_id, dispatch_no FROM outbox_messages")
+    ]
+    facts = await outbox.look_up(database, left)
+    for one in left:
+        judged = verify(one, facts[one.task_id], deployment_id=deployment_id, last_look=True)
+        assert judged == Drop(one, "canceled")
+
+
+@pytest.mark.parametrize("uncharged", [False, True])
+async def test_cancel_and_requeue_race_and_the_task_is_canceled_either_way(
+    database: Database, deployment_id: UUID, uncharged: bool
+) -> None:
+    leases = leases_of(database)
+
+    def give_back(lease: Lease) -> Awaitable[bool]:
+        if uncharged:
+            return leases.hand_over(lease)
+        return leases.requeue(lease, Transient("busy"), 0, charged=True)
+
+    async def race(lease: Lease, cancel_first: bool) -> None:
+        rivals = [ask_to_cancel(database, lease.task_id), give_back(lease)]
+        if not cancel_first:
+            rivals.reverse()
+        answers = await asyncio.gather(*rivals)
+        canceled, returned = answers if cancel_first else answers[::-1]
+        assert canceled
+        assert await leases.cancel(lease) is not returned
+        assert (await task(database, lease.task_id))["status"] == "canceled"
+        types = await event_types(database, lease.task_id)
+        assert types.count("task.requeued") == int(returned)
+        assert types[-1] == "task.canceled"
+
+    for number in range(RACES // 3):
+        await race(await taken(database), cancel_first=number % 2 == 0)
+    await undelivered(database, deployment_id)
+
+
+async def test_cancel_and_deadline_race_and_exactly_one_wins(database: Database) -> None:
+    error = DeadlineExceeded().as_dict()
+
+    async def end_overdue() -> list[UUID]:
+        async with database.autocommit() as connection:
+            return list(await outbox.end_overdue(connection, error, GRACE, 500))
+
+    for _ in range(RACES // 3):
+        task_id = await accept(database, deadline_seconds=90)
+        await execute(
+            database,
+            "UPDATE tasks SET deadline_at = now() - interval '1 s' WHERE id = :id",
+            id=task_id,
+        )
+        canceled, ended = await asyncio.gather(ask_to_cancel(database, task_id), end_overdue())
+        assert ended == ([] if canceled else [task_id])
+        status = "canceled" if canceled else "failed"
+        assert (await task(database, task_id))["status"] == status
+        assert await event_types(database, task_id) == ["task.accepted", f"task.{status}"]
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
 
 
 async def test_a_cancel_that_waits_while_a_worker_takes_the_task_asks_the_worker(

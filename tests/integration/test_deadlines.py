@@ -13,15 +13,18 @@ from api_service.cancellation import cancel
 from relay_service import outbox
 from relay_service.sweeper import GRACE
 from shared.database import Database
-from shared.errors import DeadlineExceeded
+from shared.errors import DeadlineExceeded, Transient
 from shared.messages import Doorbell
 from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
+from tests.eventually import eventually
 from tests.factories import accept, event_types, execute, leases_of, row, rows, small_roadmap, task
 from worker_service.generation import Generation
 from worker_service.generators.port import Steps
 from worker_service.heartbeat import Heartbeat
 from worker_service.stepbook import StepBook
+
+RACES = 100
 
 
 class Endless:
@@ -75,23 +78,54 @@ async def test_a_task_that_waits_past_its_deadline_fails_and_no_worker_takes_it(
     assert await sweep(database) == []
 
 
+async def test_a_retry_that_would_come_after_the_deadline_fails_at_the_deadline(
+    database: Database,
+) -> None:
+    leases = leases_of(database)
+    task_id = await accept(database, deadline_seconds=90)
+    lease = await leases.acquire(task_id)
+    assert lease is not None
+    assert await leases.requeue(lease, Transient("busy"), 3600, charged=True)
+    await overdue(database)
+    assert await sweep(database) == [task_id]
+    assert (await task(database, task_id))["error"]["code"] == "deadline_exceeded"
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    assert (await event_types(database, task_id))[-2:] == ["task.requeued", "task.failed"]
+
+
+@pytest.fixture
+def generation(settings: Settings, database: Database, deployment_id: UUID) -> Generation:
+    """A worker whose generator never ends, and whose heartbeat does not beat."""
+    leases, book = leases_of(database), StepBook(database)
+    return Generation(settings, leases, book, Heartbeat(settings), Endless(), deployment_id)
+
+
 async def test_a_worker_ends_its_task_at_the_deadline(
-    settings: Settings, database: Database, deployment_id: UUID
+    generation: Generation, database: Database, deployment_id: UUID
 ) -> None:
     task_id = await accept(database, deadline_seconds=1)
-    generation = Generation(
-        settings,
-        leases_of(database),
-        StepBook(database),
-        Heartbeat(settings),
-        Endless(),
-        deployment_id,
-    )
     await asyncio.wait_for(generation.answer(Doorbell(task_id, 1, deployment_id)), 20)
     found = await task(database, task_id)
     assert (found["status"], found["error"]["code"]) == ("failed", "deadline_exceeded")
     assert found["error"]["retryable"] is False
     assert (await row(database, "SELECT source FROM dead_letters"))["source"] == "worker"
+
+
+async def test_a_worker_that_ends_at_the_deadline_finds_a_cancellation_that_came_before(
+    generation: Generation, database: Database, deployment_id: UUID
+) -> None:
+    task_id = await accept(database, deadline_seconds=1)
+    work = asyncio.create_task(generation.answer(Doorbell(task_id, 1, deployment_id)))
+
+    async def asked() -> None:
+        assert (await task(database, task_id))["status"] == "running"
+        assert (await cancel(database, "default", task_id)).requested
+
+    await eventually(asked)
+    await asyncio.wait_for(work, 20)
+    assert (await task(database, task_id))["status"] == "canceled"
+    assert (await event_types(database, task_id))[-1] == "task.canceled"
+    assert await rows(database, "SELECT 1 FROM dead_letters") == []
 
 
 async def test_a_running_task_is_left_to_its_worker_for_a_while_then_ended_and_fenced(
@@ -105,9 +139,37 @@ async def test_a_running_task_is_left_to_its_worker_for_a_while_then_ended_and_f
     assert await sweep(database) == []
     await overdue(database, seconds=int(GRACE.total_seconds()) + 1)
     assert await sweep(database) == [task_id]
+    assert (await row(database, "SELECT source FROM dead_letters"))["source"] == "sweeper"
+
+    ended = await task(database, task_id)
     roadmap = small_roadmap(RoadmapRequest(goal="Learn SQL"), today=lease.accepted_on)
     assert await leases.complete(lease, roadmap) is False
-    assert (await task(database, task_id))["error"]["code"] == "deadline_exceeded"
+    assert await leases.fail(lease, Transient("late")) is False
+    assert await leases.requeue(lease, Transient("late"), 0, charged=True) is False
+    assert await leases.hand_over(lease) is False
+    assert await leases.cancel(lease) is False
+    assert await task(database, task_id) == ended
+    assert ended["error"]["code"] == "deadline_exceeded"
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+
+
+async def test_completion_and_deadline_race_and_exactly_one_wins(database: Database) -> None:
+    leases = leases_of(database)
+    for _ in range(RACES):
+        task_id = await accept(database, deadline_seconds=90)
+        lease = await leases.acquire(task_id)
+        assert lease is not None
+        await execute(
+            database,
+            "UPDATE tasks SET deadline_at = now() - interval '60 s' WHERE id = :id",
+            id=task_id,
+        )
+        roadmap = small_roadmap(RoadmapRequest(goal="Learn SQL"), today=lease.accepted_on)
+        completed, swept = await asyncio.gather(leases.complete(lease, roadmap), sweep(database))
+        assert swept == ([] if completed else [task_id])
+        status = "succeeded" if completed else "failed"
+        assert (await task(database, task_id))["status"] == status
+        assert (await event_types(database, task_id))[2:] == [f"task.{status}"]
 
 
 async def test_a_deadline_that_passes_while_a_task_is_being_canceled_leaves_it_canceled(

@@ -340,6 +340,7 @@ REFUSED: dict[str, tuple[object, str, str]] = {
     "bad priority": (a_goal() | {"priority": "urgent"}, "/priority", "'high', 'normal' or 'low'"),
     "priority as a number": (a_goal() | {"priority": 1}, "/priority", "'high', 'normal' or 'low'"),
     "deadline 0": (a_goal() | {"deadline_seconds": 0}, "/deadline_seconds", "equal to 1"),
+    "deadline -1": (a_goal() | {"deadline_seconds": -1}, "/deadline_seconds", "equal to 1"),
     "deadline 2.5": (a_goal() | {"deadline_seconds": 2.5}, "/deadline_seconds", "valid integer"),
     "deadline true": (a_goal() | {"deadline_seconds": True}, "/deadline_seconds", "valid integer"),
     "deadline as text": (a_goal() | {"deadline_seconds": "9"}, "/deadline_seconds", "integer"),
@@ -554,6 +555,9 @@ async def test_a_task_of_another_tenant_is_not_found(
     await execute(database, "UPDATE tasks SET tenant_id = 'other'")
     for address in (f"/v1/tasks/{task_id}", f"/v1/tasks/{task_id}/events"):
         assert_problem(await client.get(address), 404, "task-not-found")
+    canceled = await client.post(f"/v1/tasks/{task_id}/cancel")
+    assert_problem(canceled, 404, "task-not-found")
+    assert (await rows(database, "SELECT status FROM tasks"))[0]["status"] == "queued"
 
 
 @pytest.mark.parametrize("address", ["/", "/v1", "/v1/task", "/%00%ff", "/docs", "/problems/none"])

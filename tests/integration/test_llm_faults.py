@@ -74,13 +74,14 @@ SHOWN = """
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """The usual answer, of which the header promises the half."""
+    """The usual answer, of which the header promises the half; then the end of the connection."""
 
     async def play(self, exchange: Exchange) -> None:
         await exchange.begin({"Content-Length": str(len(exchange.usual) // 2)})
         exchange.writer.write(exchange.usual)
         await exchange.writer.drain()
         exchange.answered = True
+        exchange.writer.close()
 
 
 @dataclass(frozen=True, slots=True)

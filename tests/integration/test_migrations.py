@@ -317,6 +317,9 @@ async def test_a_roadmap_without_a_task_is_refused(by_hand: asyncpg.Connection) 
         ({"finished_at": "now()"}, "tasks_finished_iff_terminal_check"),
         ({"status": "'canceled'"}, "tasks_finished_iff_terminal_check"),
         ({"status": "'failed'", "finished_at": "now()"}, "tasks_error_iff_failed_check"),
+        ({"progress": "101"}, "tasks_progress_check"),
+        ({"progress": "-1"}, "tasks_progress_check"),
+        ({"cancel_requested_at": "now()"}, "tasks_canceling_check"),
     ],
     ids=json.dumps,
 )
@@ -330,6 +333,66 @@ async def test_a_task_that_contradicts_itself_is_refused(
             f"VALUES ($1, '', '{{}}', {values})",
             uuid4(),
         )
+
+
+@pytest.mark.parametrize("after", TaskStatus)
+async def test_who_is_being_canceled_keeps_running_or_is_canceled(
+    by_hand: asyncpg.Connection, after: TaskStatus
+) -> None:
+    task_id = await a_task(by_hand, TaskStatus.RUNNING)
+    await by_hand.execute("UPDATE tasks SET cancel_requested_at = now()")
+    if after in (TaskStatus.RUNNING, TaskStatus.CANCELED):
+        await move(by_hand, task_id, after)
+    else:
+        with pytest.raises(asyncpg.CheckViolationError, match="tasks_canceling_check"):
+            await move(by_hand, task_id, after)
+
+
+async def a_step(by_hand: asyncpg.Connection, output: str | None) -> None:
+    await by_hand.execute(
+        """
+        INSERT INTO task_steps (task_id, step, step_version, input_hash, lease_token, entry_id,
+                                tries, failures, output, calls, tokens_in, tokens_out, cost,
+                                seconds, finished_at)
+        VALUES ($1, 'design', 1, '', 1, $1, 1, 0, CAST($2::text AS jsonb), 1, 9, 9, 0.1, 1,
+                CASE WHEN $2::text IS NOT NULL THEN now() END)
+        """,
+        uuid4(),
+        output,
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'output = \'{"said": "no"}\'',
+        "output = NULL, finished_at = NULL",
+        "cost = cost + 1",
+        "step = step",
+    ],
+)
+async def test_a_step_that_has_its_output_never_changes(
+    by_hand: asyncpg.Connection, change: str
+) -> None:
+    await a_step(by_hand, output='{"said": "yes"}')
+    with pytest.raises(asyncpg.CheckViolationError, match="step design of task") as refused:
+        await by_hand.execute(f"UPDATE task_steps SET {change}")
+    assert refused.value.hint == "the output of a step never changes"
+
+
+async def test_a_step_without_output_may_still_get_it(by_hand: asyncpg.Connection) -> None:
+    await a_step(by_hand, output=None)
+    await by_hand.execute("UPDATE task_steps SET failures = 1")
+    await by_hand.execute("UPDATE task_steps SET output = '{}', finished_at = now()")
+
+
+@pytest.mark.parametrize("half", ["finished_at = now()", "output = '{}'"])
+async def test_a_step_is_finished_iff_it_has_its_output(
+    by_hand: asyncpg.Connection, half: str
+) -> None:
+    await a_step(by_hand, output=None)
+    with pytest.raises(asyncpg.CheckViolationError, match="task_steps_finished_iff_output_check"):
+        await by_hand.execute(f"UPDATE task_steps SET {half}")
 
 
 async def test_there_is_one_deployment(by_hand: asyncpg.Connection) -> None:

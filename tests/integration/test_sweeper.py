@@ -1,4 +1,4 @@
-"""The sweeper: lost memory, unanswered doorbells, vanished workers."""
+"""The sweeper: lost memory, unanswered doorbells, vanished workers, deadlines that passed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
+from api_service.cancellation import cancel
 from relay_service import outbox
 from relay_service.lanes import START, Lane
 from relay_service.publisher import Publisher, connect
@@ -22,6 +23,7 @@ from shared.messages import DEPLOYMENT_KEY
 from shared.settings import Settings
 from tests.factories import (
     accept,
+    carry_all,
     event_types,
     execute,
     leases_of,
@@ -259,3 +261,72 @@ async def test_a_task_that_loses_every_worker_ends_as_worker_lost(
     assert (await row(database, "SELECT reason FROM dead_letters"))["reason"] == "worker_lost"
     assert await rows(database, "SELECT 1 FROM outbox_messages") == []
     assert (await event_types(database, task_id))[-1] == "task.failed"
+
+
+async def test_a_task_whose_last_worker_vanished_while_being_canceled_is_canceled(
+    sweeper: Sweeper, database: Database
+) -> None:
+    task_id = await accept(database)
+    spent = sweeper.settings.max_takeovers
+    await execute(database, "UPDATE tasks SET takeovers = :spent", spent=spent)
+    assert await leases_of(database, max_takeovers=99).acquire(task_id, alone=True) is not None
+    assert (await cancel(database, "default", task_id)).requested
+    await sweeper.return_expired_leases()
+    assert (await task(database, task_id))["status"] == "running", "its worker may live"
+
+    await execute(database, "UPDATE tasks SET lease_expires_at = now() - interval '1 s'")
+    await sweeper.return_expired_leases()
+    found = await task(database, task_id)
+    assert (found["status"], found["error"], found["takeovers"]) == ("canceled", None, spent)
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    assert await rows(database, "SELECT 1 FROM dead_letters") == []
+    assert (await event_types(database, task_id))[-1] == "task.canceled"
+
+
+async def test_what_is_canceled_while_it_is_returned_is_canceled_and_never_rung(
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
+) -> None:
+    leases = leases_of(database)
+    for number in range(100):
+        task_id = await accept(database)
+        assert await leases.acquire(task_id) is not None
+        await execute(
+            database,
+            "UPDATE tasks SET lease_expires_at = now() - interval '1 s' WHERE id = :id",
+            id=task_id,
+        )
+        rivals = [cancel(database, "default", task_id), sweeper.return_expired_leases()]
+        await asyncio.gather(*(rivals if number % 2 else reversed(rivals)))
+        await sweeper.return_expired_leases()  # the first may have skipped a row that was locked
+        assert (await task(database, task_id))["status"] == "canceled"
+        assert (await event_types(database, task_id))[-1] == "task.canceled"
+    await carry_all(relay)
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    assert valkey.llen(QUEUE) == 0
+
+
+async def test_what_waits_past_its_deadline_is_ended_and_nobody_is_rung_for_it(
+    sweeper: Sweeper, relay: Relay, database: Database, valkey: redis.Redis
+) -> None:
+    late, in_time = [await accept(database, deadline_seconds=seconds) for seconds in (60, 3600)]
+    await execute(
+        database, "UPDATE tasks SET deadline_at = now() - interval '1 s' WHERE id = :id", id=late
+    )
+    await sweeper.end_overdue()
+    found = await task(database, late)
+    assert (found["status"], found["error"]["code"]) == ("failed", "deadline_exceeded")
+    assert await relay.run_once() == 1
+    assert valkey.lindex(QUEUE, 0) == f"{in_time}:1".encode()
+
+
+async def test_a_vanished_workers_task_past_its_deadline_fails_for_that(
+    sweeper: Sweeper, database: Database
+) -> None:
+    task_id = await accept(database, deadline_seconds=60)
+    await lose_worker(database, task_id)
+    await execute(database, "UPDATE tasks SET deadline_at = now() - interval '1 s'")
+    await sweeper.return_expired_leases()
+    await sweeper.end_overdue()
+    assert (await task(database, task_id))["error"]["code"] == "deadline_exceeded"
+    assert await rows(database, "SELECT 1 FROM outbox_messages") == []
+    assert (await event_types(database, task_id))[-2:] == ["task.requeued", "task.failed"]
