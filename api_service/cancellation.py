@@ -53,8 +53,9 @@ async def cancel(database: Database, tenant_id: str, task_id: UUID) -> Cancellat
 
 
 # The message goes first, as when a worker takes a task: who locks in one order waits, and does not
-# deadlock. One update for both cases: a task that is taken, or given back, while this statement
-# waits for its row is judged as it then is. A message inserted meanwhile is dropped by the relay.
+# deadlock. The sweeper goes the other way round; who loses to it is repeated. One update for both
+# cases: a task that is taken, or given back, while this statement waits for its row is judged as
+# it then is. A message inserted meanwhile is dropped by the relay.
 CANCEL = text(
     """
     WITH message AS (

@@ -100,7 +100,7 @@ class TaskView(BaseModel):
     id: UUID
     status: TaskStatus
     stage: str
-    version: int = Field(description="Grows with every change; equals the last event's seq.")
+    version: int = Field(description="Grows with every event; equals the last one's seq.")
     priority: str
     attempts: int
     takeovers: int

@@ -211,10 +211,13 @@ async def return_expired(
 
 async def end_overdue(
     connection: Connection, error: Mapping[str, Any], grace: timedelta, limit: int
-) -> Sequence[UUID]:
-    """End what its deadline has passed: what waits at once, what runs ``grace`` later."""
+) -> Sequence[RowMapping]:
+    """End what its deadline has passed: what waits at once, what runs ``grace`` later.
+
+    What was being canceled is canceled; the others have ``failed``.
+    """
     parameters = {"error": json.dumps(error), "grace": grace, "limit": limit}
-    return (await connection.execute(END_OVERDUE, parameters)).scalars().all()
+    return (await connection.execute(END_OVERDUE, parameters)).mappings().all()
 
 
 def _columns(lanes: Mapping[Lane, Position]) -> dict[str, Any]:
@@ -491,31 +494,33 @@ END_OVERDUE = text(
     """
     WITH overdue AS (
         SELECT id, cancel_requested_at IS NULL AS failed FROM tasks
-        WHERE deadline_at IS NOT NULL AND finished_at IS NULL AND (
-            status = 'queued' AND deadline_at < now()
-            OR status = 'running' AND deadline_at < now() - CAST(:grace AS interval)
-        )
-        ORDER BY id LIMIT :limit
+        WHERE deadline_at < now() AND finished_at IS NULL
+          AND (status = 'queued' OR deadline_at < now() - CAST(:grace AS interval))
+        ORDER BY deadline_at LIMIT :limit
         FOR UPDATE SKIP LOCKED
+    ), message AS (
+        DELETE FROM outbox_messages WHERE task_id IN (SELECT id FROM overdue)
+        RETURNING task_id, dispatched_at
     ), ended AS (
         UPDATE tasks AS task SET
             status = CASE WHEN failed THEN 'failed' ELSE 'canceled' END, stage = 'done',
             version = task.version + 1, finished_at = now(),
             lease_owner = NULL, lease_expires_at = NULL,
+            dispatched_at = coalesce(message.dispatched_at, task.dispatched_at),
             error = CASE WHEN failed THEN CAST(:error AS jsonb) END
-        FROM overdue WHERE task.id = overdue.id
-        RETURNING task.id, task.version, task.dispatch_no, task.error, failed
-    ), message AS (
-        DELETE FROM outbox_messages WHERE task_id IN (SELECT id FROM ended)
+        FROM overdue LEFT JOIN message ON message.task_id = overdue.id
+        WHERE task.id = overdue.id
+        RETURNING task.id, task.version, task.dispatch_no, task.error, task.cancel_requested_at,
+                  failed
     ), letter AS (
         INSERT INTO dead_letters (task_id, dispatch_no, source, reason)
         SELECT id, dispatch_no, 'sweeper', error ->> 'code' FROM ended WHERE failed
     ), history AS (
         INSERT INTO task_events (task_id, seq, type, data)
         SELECT id, version, CASE WHEN failed THEN 'task.failed' ELSE 'task.canceled' END,
-               coalesce(error, '{}'::jsonb)
+               coalesce(error, jsonb_build_object('requested_at', cancel_requested_at))
         FROM ended
     )
-    SELECT id FROM ended
+    SELECT id, failed FROM ended
     """
 )

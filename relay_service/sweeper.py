@@ -70,8 +70,8 @@ class Sweeper:
         error = DeadlineExceeded().as_dict()
         async with self.database.autocommit() as connection:
             ended = await outbox.end_overdue(connection, error, GRACE, PASS_LIMIT)
-        for task_id in ended:
-            log.warning("deadline_exceeded", task_id=task_id)
+        for task in ended:
+            log.warning("deadline_passed", task_id=task["id"], failed=task["failed"])
 
     async def ring_again(self) -> None:
         patience = timedelta(seconds=self.settings.redeliver_after)

@@ -155,12 +155,7 @@ async def _work(
     watched = asyncio.create_task(watchdog.run(), name="watchdog")
     pulse = probes.pulse("heartbeat", within=max(TICK, 3 * settings.heartbeat))
     beats = HeartbeatThread(heartbeat, settings)
-
-    def pulse_and_look() -> None:
-        pulse.beat()
-        watchdog.look(beats.tick)
-
-    beats.start(pulse_and_look)
+    beats.start(pulse.beat, watchdog.watch)
 
     # One turn of the consumer is a wait of 5 seconds and a few round trips at most.
     broker = make_broker(settings, probes.pulse("consumer", within=TICK).beat)
@@ -181,10 +176,11 @@ async def _work(
     orders.stop.set()
     await _drain(settings, broker, worker, heartbeat, orders)
     await announcing
-    watched.cancel()
     await beats.stop()
-    if beats.broken.done():
-        beats.broken.result()  # a heartbeat that broke is a fault: show it
+    for fault in (beats.broken, watched):
+        if fault.done() and not fault.cancelled():
+            fault.result()  # what broke is a fault: show it
+    watched.cancel()
     log.info("worker_stopped")
 
 

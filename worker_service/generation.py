@@ -47,7 +47,8 @@ class Generation:
         self.heartbeat = heartbeat
         self.generator = generator
         self.finder = Finder(settings, leases, deployment_id)
-        self._suspects = asyncio.Semaphore(1)
+        self._suspects: dict[UUID, Doorbell] = {}
+        self._with_suspect = False
 
     async def answer(self, doorbell: Doorbell) -> None:
         """Never raises for what can happen: retries live in PostgreSQL, not in Redis."""
@@ -55,10 +56,22 @@ class Generation:
             case Lease() as lease:
                 await self._run(lease)
             case Sighting():
-                # Not leased while it waits its turn: another worker may have room for it.
-                async with self._suspects:
-                    if taken := await self.finder.take(doorbell, alone=True):
-                        await self._run(taken)
+                self._suspects[doorbell.task_id] = doorbell
+                await self._run_suspects()
+
+    async def _run_suspects(self) -> None:
+        """One at a time, in one slot. None is leased while it waits: others may have room for it,
+        and should this process end, its doorbell rings again."""
+        if self._with_suspect:
+            return
+        self._with_suspect = True
+        try:
+            while self._suspects and not self.heartbeat.draining:
+                doorbell = self._suspects.pop(next(iter(self._suspects)))
+                if lease := await self.finder.take(doorbell, alone=True):
+                    await self._run(lease)
+        finally:
+            self._with_suspect = False
 
     async def _run(self, lease: Lease) -> None:
         try:
@@ -135,7 +148,9 @@ class Generation:
                 if await self._end(lease, "canceled", lambda: self.leases.cancel(lease)):
                     log.info("task_canceled", task_id=lease.task_id)
             case "lost":
-                self._report_fenced(lease)
+                # Lapsed, and perhaps not taken: then nobody vanished, and it need not be swept.
+                if await self._end(lease, "handed_over", lambda: self.leases.hand_over(lease)):
+                    log.info("lapsed_task_handed_over", task_id=lease.task_id)
 
     async def _end(self, lease: Lease, outcome: str, write: Callable[[], Awaitable[bool]]) -> bool:
         """Count what became of a lease. Whatever a task comes to, a cancellation that was asked

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,6 @@ from typing import Literal
 from uuid import UUID
 
 import structlog
-from sqlalchemy import TextClause
 
 from shared.database import Database, reason, retriable
 from shared.errors import WaymarkError
@@ -71,7 +70,8 @@ class Heartbeat:
         self._fence(holding)
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, Exception):
+            # Whatever the work made of being canceled: it was stopped, it did not fail.
             if holding.let_go is None:
                 raise
             work.uncancel()
@@ -81,11 +81,15 @@ class Heartbeat:
             if holding.fence:
                 holding.fence.cancel()
 
+    def let_go_of(self, lease: Lease) -> LetGo | None:
+        """Why the work under this lease is being stopped, if it is."""
+        holding = self.holdings.get(_key(lease))
+        return holding.let_go if holding else None
+
     def boundary(self, lease: Lease) -> None:
         """Between two steps: raises LetGo when no further one should begin."""
-        holding = self.holdings.get(_key(lease))
-        if holding and holding.let_go:
-            raise holding.let_go
+        if let_go := self.let_go_of(lease):
+            raise let_go
         if self.draining:
             raise LetGo("stopping")
 
@@ -96,10 +100,10 @@ class Heartbeat:
     def heed(self, asked: Sequence[Holding], found: Found) -> None:
         """Draw the consequences of a beat that asked for ``asked``."""
         for holding in asked:
-            canceling = found.get(_key(holding.lease))
-            if canceling is None:
+            seen = found.get(_key(holding.lease))
+            if seen is None:
                 self._let_go(holding, "lost")
-            elif canceling:
+            elif seen.canceling:
                 self._let_go(holding, "canceled")
 
     def _fence(self, holding: Holding) -> None:
@@ -121,64 +125,70 @@ class Heartbeat:
 
     # --- anywhere ---
 
-    async def beat(self, database: Database, *, extend: bool) -> Callable[[], None]:
-        """Ask PostgreSQL in one statement for all leases; what is to be done about it is
-        returned, to be called on the loop that works."""
+    async def beat(self, database: Database, *, extend: bool | None = None) -> Callable[[], None]:
+        """Ask PostgreSQL in one statement for all leases, and extend them (None: when one is due
+        for it); what follows from the answer is returned, to be called on the loop that works."""
         asked = list(self.holdings.values())
         begun = time.monotonic()
-        found = await (_extend if extend else _look)(database, self.settings, asked)
-        if extend:
-            for holding in asked:
-                if _key(holding.lease) in found:
-                    holding.extended_at = begun
+        if extend is None:
+            extend = any(map(self._is_due, asked))
+        found = await self._ask(database, asked, extend=extend)
+        for holding in asked:
+            if (seen := found.get(_key(holding.lease))) and seen.extended:
+                holding.extended_at = begun
         return lambda: self.heed(asked, found)
+
+    def _is_due(self, holding: Holding) -> bool:
+        return time.monotonic() >= holding.extended_at + self.settings.heartbeat
+
+    async def _ask(self, database: Database, asked: Sequence[Holding], *, extend: bool) -> Found:
+        parameters: dict[str, object] = {
+            "ids": [holding.lease.task_id for holding in asked],
+            "tokens": [holding.lease.token for holding in asked],
+        }
+        if extend:
+            parameters["lease"] = timedelta(seconds=self.settings.lease)
+        async with database.autocommit() as connection:
+            statement = statements.EXTEND if extend else statements.LOOK
+            rows = await connection.execute(statement, parameters)
+            return {(row.id, row.token): Seen(row.canceling, row.extended) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A task that is still ours; one whose row somebody had locked was not extended."""
+
+    canceling: bool
+    extended: bool
+
+
+Found = dict[tuple[UUID, int], Seen]
 
 
 def _key(lease: Lease) -> tuple[UUID, int]:
     return lease.task_id, lease.token
 
 
-Found = dict[tuple[UUID, int], bool]
-"""Of the leases that are still ours, whether each task is to be canceled."""
-
-
-async def _extend(database: Database, settings: Settings, asked: Sequence[Holding]) -> Found:
-    return await _ask(database, statements.EXTEND, asked, lease=timedelta(seconds=settings.lease))
-
-
-async def _look(database: Database, _settings: Settings, asked: Sequence[Holding]) -> Found:
-    return await _ask(database, statements.LOOK, asked)
-
-
-async def _ask(
-    database: Database, statement: TextClause, asked: Sequence[Holding], **more: object
-) -> Found:
-    tokens = {
-        "ids": [holding.lease.task_id for holding in asked],
-        "tokens": [holding.lease.token for holding in asked],
-    }
-    async with database.autocommit() as connection:
-        rows = await connection.execute(statement, tokens | more)
-        return {(row.id, row.token): row.canceling for row in rows}
-
-
 class HeartbeatThread:
-    """Beats until stopped: looks for cancellations every ``cancel_poll`` seconds, extends all
-    leases every ``heartbeat`` seconds, and calls ``pulse`` in each turn."""
+    """Beats until stopped: looks for cancellations every ``cancel_poll`` seconds, and extends all
+    leases every ``heartbeat`` seconds."""
 
     def __init__(self, heartbeat: Heartbeat, settings: Settings) -> None:
         self.heartbeat = heartbeat
         self.settings = settings
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Gets the exception that ended the thread, if one did."""
-        self.tick = min(settings.cancel_poll, settings.heartbeat)
-        """Seconds from one beat to the next."""
         self._main = asyncio.get_running_loop()
         self._stopped = threading.Event()
 
-    def start(self, pulse: Callable[[], object] = lambda: None) -> None:
+    def start(
+        self,
+        pulse: Callable[[], object] = lambda: None,
+        watch: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
+        """``pulse`` is called in each turn; ``watch`` runs beside, whatever a beat waits for."""
         self._thread = threading.Thread(
-            target=self._run, args=[pulse], name="heartbeat", daemon=True
+            target=self._run, args=[pulse, watch], name="heartbeat", daemon=True
         )
         self._thread.start()
 
@@ -186,9 +196,19 @@ class HeartbeatThread:
         self._stopped.set()
         await asyncio.to_thread(self._thread.join)
 
-    def _run(self, pulse: Callable[[], object]) -> None:
+    def _run(
+        self, pulse: Callable[[], object], watch: Callable[[], Awaitable[object]] | None
+    ) -> None:
+        async def run() -> None:
+            watching = asyncio.ensure_future(watch()) if watch else None
+            try:
+                await self._beat_until_stopped(pulse)
+            finally:
+                if watching:
+                    watching.cancel()
+
         try:
-            asyncio.run(self._beat_until_stopped(pulse))
+            asyncio.run(run())
         except Exception as error:  # noqa: BLE001 - the loop that works judges it
             self._tell(partial(self.broken.set_exception, error))
 
@@ -196,24 +216,21 @@ class HeartbeatThread:
         # One connection, which nothing else can occupy.
         alone = self.settings.model_copy(update={"database_pool": 1})
         database = Database(alone, "heartbeat", statements.SESSION)
-        extended_at = 0.0
+        tick = min(self.settings.cancel_poll, self.settings.heartbeat)
         try:
             while not self._stopped.is_set():
                 pulse()
                 begun = time.monotonic()
-                extend = begun >= extended_at + self.settings.heartbeat
-                if extend:
-                    extended_at = begun
                 if self.heartbeat.holdings:
-                    await self._beat(database, extend=extend)
-                await asyncio.sleep(self.tick - (time.monotonic() - begun))
+                    await self._beat(database)
+                await asyncio.sleep(tick - (time.monotonic() - begun))
         finally:
             await database.close()
 
-    async def _beat(self, database: Database, *, extend: bool) -> None:
+    async def _beat(self, database: Database) -> None:
         try:
             async with asyncio.timeout(self.settings.heartbeat):
-                consequences = await self.heartbeat.beat(database, extend=extend)
+                consequences = await self.heartbeat.beat(database)
         except Exception as error:
             if not retriable(error):
                 raise

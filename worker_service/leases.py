@@ -8,9 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
+from operator import attrgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 import structlog
 from sqlalchemy import Row, TextClause
 from sqlalchemy.exc import SQLAlchemyError
@@ -206,37 +208,51 @@ class Leases:
         taken_at = time.monotonic()
         rows = await self._run(
             statements.ACQUIRE,
-            *columns(wishes),
+            *columns(_by_id(wishes)),
             self.owner,
             timedelta(seconds=self.seconds),
             self.max_takeovers,
             self.alone_from,
         )
         taken = {row.id: Lease.of(row, taken_at) for row in rows}
-        # Taken out: of two wishes for one task, one is granted.
-        return [taken.pop(wish.id, None) for wish in wishes]
+        return [self._granted(wish, taken) for wish in wishes]
+
+    def _granted(self, wish: _Wish, taken: dict[UUID, Lease]) -> Lease | None:
+        """Of two wishes for one task one is granted, and a suspect to whom has room for it."""
+        lease = taken.get(wish.id)
+        if lease is None or (lease.takeovers >= self.alone_from and not wish.alone):
+            return None
+        return taken.pop(wish.id)
 
     async def _complete(self, finished: Sequence[_Finished]) -> list[bool]:
-        done = {row.id for row in await self._run(statements.COMPLETE, *columns(finished))}
-        return [one.id in done for one in finished]
+        rows = await self._run(statements.COMPLETE, *columns(_by_id(finished)))
+        done = {(row.id, row.token) for row in rows}
+        return [(one.id, one.token) in done for one in finished]
 
     async def _return(self, returns: Sequence[_Return]) -> list[bool]:
-        returned = {row.id for row in await self._run(statements.REQUEUE, *columns(returns))}
-        if any(not one.delay and one.id in returned for one in returns):
+        rows = await self._run(statements.REQUEUE, *columns(_by_id(returns)))
+        returned = {(row.id, row.token) for row in rows}
+        won = [(one.id, one.token) in returned for one in returns]
+        if any(ours and not one.delay for ours, one in zip(won, returns, strict=True)):
             await self._ring()
-        return [one.id in returned for one in returns]
+        return won
 
     async def _ring(self) -> None:
         """A hint for the relays, which poll anyway: what was returned is committed."""
         try:
             async with self.database.autocommit() as connection:
                 await connection.execute(statements.RING)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             log.info("doorbell_not_rung", error=reason(error))
 
     async def _run(self, statement: str, *parameters: object) -> Sequence[Row[Any]]:
         async with self.database.autocommit() as connection:
             return (await connection.exec_driver_sql(statement, parameters)).all()
+
+
+def _by_id(items: Sequence[Item]) -> list[Item]:
+    """In the order in which every statement locks tasks: who waits for whom is then no circle."""
+    return sorted(items, key=attrgetter("id"))
 
 
 def columns(items: Sequence[Any]) -> list[list[Any]]:  # Any: dataclasses have no common type

@@ -11,8 +11,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.messages import OUTBOX_CHANNEL
 
-SESSION = {"statement_timeout": "1900ms", "lock_timeout": "1000ms"}
-"""Settings of the worker's database sessions: no transaction is open longer than two seconds."""
+SESSION = {"statement_timeout": "1900ms", "lock_timeout": "1500ms"}
+"""Settings of the worker's database sessions: no transaction is open longer than two seconds. A
+deadlock is resolved after one: its loser is named before both give up."""
 
 # The message is locked before its task, and in the order of ids, by whoever takes tasks: relays
 # lock messages too. Messages of tasks that are not taken stay: they were not ours to answer.
@@ -37,7 +38,8 @@ ACQUIRE = """
         FROM wish
         WHERE task.id = wish.id
           AND (task.deadline_at IS NULL OR task.deadline_at > now())
-          AND (task.takeovers < $6::integer OR wish.alone)
+          AND (task.takeovers + CAST(task.status = 'running' AS integer) < $6::integer
+               OR wish.alone)
           AND (
               task.status = 'queued' AND task.available_at <= now()
               OR task.status = 'running' AND task.lease_expires_at < now()
@@ -66,7 +68,8 @@ ACQUIRE = """
 
 SIGHT = text(
     """
-    SELECT status, takeovers, (deadline_at IS NULL OR deadline_at > now()) AND (
+    SELECT status, takeovers + CAST(status = 'running' AS integer) AS takeovers,
+           (deadline_at IS NULL OR deadline_at > now()) AND (
         status = 'queued' AND available_at <= now()
         OR status = 'running' AND lease_expires_at < now() AND takeovers < :max_takeovers
         AND cancel_requested_at IS NULL
@@ -75,18 +78,30 @@ SIGHT = text(
     """
 )
 
+# A row that somebody has locked is left for the next beat: it must not cost the others theirs.
 EXTEND = text(
     """
-    UPDATE tasks SET lease_expires_at = now() + :lease
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS held (id, token)
-    WHERE tasks.id = held.id AND tasks.lease_token = held.token AND tasks.status = 'running'
-    RETURNING tasks.id, held.token, cancel_requested_at IS NOT NULL AS canceling
+    WITH ours AS (
+        SELECT tasks.id, held.token, cancel_requested_at IS NOT NULL AS canceling
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS held (id, token)
+        JOIN tasks ON tasks.id = held.id
+        WHERE tasks.lease_token = held.token AND tasks.status = 'running'
+    ), free AS (
+        SELECT tasks.id FROM ours JOIN tasks ON tasks.id = ours.id
+        WHERE tasks.lease_token = ours.token AND tasks.status = 'running'
+        FOR NO KEY UPDATE OF tasks SKIP LOCKED
+    ), extended AS (
+        UPDATE tasks SET lease_expires_at = now() + :lease FROM free WHERE tasks.id = free.id
+        RETURNING tasks.id
+    )
+    SELECT ours.id, token, canceling, extended.id IS NOT NULL AS extended
+    FROM ours LEFT JOIN extended ON extended.id = ours.id
     """
 )
 
 LOOK = text(
     """
-    SELECT tasks.id, held.token, cancel_requested_at IS NOT NULL AS canceling
+    SELECT tasks.id, held.token, cancel_requested_at IS NOT NULL AS canceling, false AS extended
     FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[])) AS held (id, token)
     JOIN tasks ON tasks.id = held.id
     WHERE tasks.lease_token = held.token AND tasks.status = 'running'
@@ -116,20 +131,23 @@ RECORD = """
             cost, seconds, events, progress, message, entry_id, place
         )
     ), written AS (
-        SELECT entry.task_id, place FROM entry JOIN task_steps AS step
+        SELECT place FROM entry JOIN task_steps AS step
             USING (task_id, step, step_version, input_hash)
         WHERE step.entry_id = entry.entry_id
     ), fresh AS (
         SELECT * FROM entry WHERE place NOT IN (SELECT place FROM written)
     ), event AS (
-        SELECT fresh.task_id, told.value ->> 0 AS type, told.value -> 1 AS data,
-               row_number() OVER (PARTITION BY fresh.task_id ORDER BY place, told.ordinality) AS n
+        SELECT fresh.task_id, fresh.token, told.value ->> 0 AS type, told.value -> 1 AS data,
+               row_number() OVER (
+                   PARTITION BY fresh.task_id, fresh.token ORDER BY place, told.ordinality
+               ) AS n
         FROM fresh CROSS JOIN LATERAL jsonb_array_elements(events::jsonb) WITH ORDINALITY AS told
     ), due AS (
         SELECT fresh.task_id, fresh.token, max(progress) AS progress,
                (array_agg(message ORDER BY progress DESC NULLS LAST, place))[1] AS message,
-               (SELECT count(*) FROM event WHERE event.task_id = fresh.task_id) AS events
-        FROM fresh GROUP BY 1, 2
+               (SELECT count(*) FROM event
+                WHERE event.task_id = fresh.task_id AND event.token = fresh.token) AS events
+        FROM fresh GROUP BY 1, 2 ORDER BY 1
     ), held AS (
         UPDATE tasks AS task SET
             version = task.version + due.events,
@@ -138,7 +156,8 @@ RECORD = """
                                ELSE task.progress_message END
         FROM due
         WHERE task.id = due.task_id AND task.lease_token = due.token AND task.status = 'running'
-        RETURNING task.id, task.version - due.events AS version
+        RETURNING task.id AS task_id, task.lease_token AS token,
+                  task.version - due.events AS version
     ), kept AS (
         INSERT INTO task_steps AS step (
             task_id, lease_token, entry_id, step, step_version, input_hash, tries, failures,
@@ -147,9 +166,10 @@ RECORD = """
         SELECT task_id, token, entry_id, fresh.step, step_version, input_hash, tries, failures,
                output::jsonb, error::jsonb, calls, tokens_in, tokens_out, cost, seconds,
                CASE WHEN output IS NOT NULL THEN now() END
-        FROM fresh JOIN held ON held.id = fresh.task_id
+        FROM fresh JOIN held USING (task_id, token)
         ON CONFLICT (task_id, step, step_version, input_hash) DO UPDATE SET
-            lease_token = EXCLUDED.lease_token, entry_id = EXCLUDED.entry_id,
+            entry_id = other_entry(step.entry_id, EXCLUDED.entry_id),
+            lease_token = EXCLUDED.lease_token,
             tries = step.tries + EXCLUDED.tries,
             failures = step.failures + EXCLUDED.failures, output = EXCLUDED.output,
             error = coalesce(EXCLUDED.error, step.error), calls = step.calls + EXCLUDED.calls,
@@ -158,10 +178,10 @@ RECORD = """
             seconds = step.seconds + EXCLUDED.seconds, finished_at = EXCLUDED.finished_at
     ), history AS (
         INSERT INTO task_events (task_id, seq, type, data)
-        SELECT event.task_id, held.version + event.n, event.type, event.data
-        FROM event JOIN held ON held.id = event.task_id
+        SELECT task_id, held.version + event.n, event.type, event.data
+        FROM event JOIN held USING (task_id, token)
     )
-    SELECT id FROM held UNION SELECT task_id FROM written
+    SELECT place FROM written UNION ALL SELECT place FROM fresh JOIN held USING (task_id, token)
 """
 
 # Roadmap and task name each other by foreign keys, which PostgreSQL checks when the statement
@@ -188,7 +208,7 @@ COMPLETE = """
         SELECT id, version, 'task.succeeded', jsonb_build_object('roadmap_id', roadmap_id)
         FROM done
     )
-    SELECT id FROM done
+    SELECT id, lease_token AS token FROM done
 """
 
 COMPLETED_BEFORE = text("SELECT 1 FROM roadmaps WHERE task_id = :task_id AND lease_token = :token")
@@ -208,7 +228,7 @@ REQUEUE = """
         WHERE task.id = wish.id AND task.lease_token = wish.token
           AND task.status = 'running' AND task.cancel_requested_at IS NULL
         RETURNING task.id, task.tenant_id, task.priority, task.version, task.dispatch_no,
-                  task.available_at, wish.delay, wish.data
+                  task.available_at, task.lease_token, wish.delay, wish.data
     ), message AS (
         INSERT INTO outbox_messages (task_id, tenant_id, dispatch_no, priority, available_at)
         -- not now(): see OutboxMessage.available_at
@@ -222,7 +242,7 @@ REQUEUE = """
                data::jsonb || jsonb_build_object('available_at', available_at)
         FROM returned
     )
-    SELECT id FROM returned
+    SELECT id, lease_token AS token FROM returned
 """
 
 FAIL = text(

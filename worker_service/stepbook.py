@@ -74,9 +74,10 @@ class StepBook:
         self.database = database
         self._recording = SharedCommit(self._record, side_by_side=1)
 
-    async def record(self, entry: Entry) -> bool:
-        """Whether the lease was still ours; then it is committed."""
-        patience = self.database.settings.database_command_timeout
+    async def record(self, entry: Entry, patience: float | None = None) -> bool:
+        """Whether the lease was still ours; then it is committed. The same entry may be recorded
+        again: it is written once. ``patience``: seconds, as for any statement if None."""
+        patience = patience or self.database.settings.database_command_timeout
         return await self._recording.write(entry, asyncio.get_running_loop().time() + patience)
 
     async def kept(self, task_id: UUID) -> dict[Key, Kept]:
@@ -92,5 +93,5 @@ class StepBook:
     async def _record(self, entries: Sequence[Entry]) -> list[bool]:
         async with self.database.autocommit() as connection:
             rows = await connection.exec_driver_sql(statements.RECORD, tuple(columns(entries)))
-            ours = set(rows.scalars())
-        return [entry.task_id in ours for entry in entries]
+            written = set(rows.scalars())
+        return [place in written for place in range(1, len(entries) + 1)]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from shared import metrics
-from shared.database import reason, repeated, retriable
+from shared.database import repeated
 from shared.errors import Permanent, TaskError, Transient
 from shared.failpoints import failpoint
 from shared.settings import Settings
@@ -55,7 +55,7 @@ class TaskSteps:
             begun = [group.create_task(self._one_of(job, side_by_side)) for job in jobs]
         results = [one.result() for one in begun]
         if side_by_side.interruptions:
-            raise side_by_side.interruptions[0]
+            raise side_by_side.first
         return [one for one in results if one is not None]
 
     async def _one_of(self, job: Job[Output], beside: _SideBySide) -> Output | StepFailed | None:
@@ -68,7 +68,7 @@ class TaskSteps:
                 return await self._run(job, turn.reached)
             except StepFailed as failed:
                 return failed
-            except (TaskError, LetGo) as interruption:
+            except Exception as interruption:  # noqa: BLE001 - raised when all have ended
                 beside.interruptions.append(interruption)
                 return None
             finally:
@@ -116,7 +116,8 @@ class TaskSteps:
             input_hash=key.input_hash,
             **what,
         )
-        if not await repeated(lambda: self.book.record(entry), patience or self.settings.lease):
+        within = patience or self.settings.lease
+        if not await repeated(lambda: self.book.record(entry, patience), within):
             raise LetGo("lost")
 
 
@@ -129,12 +130,18 @@ class _SideBySide:
     span: tuple[int, int]
     unit: str
     done: int = 0
-    interruptions: list[TaskError | LetGo] = field(default_factory=list)
+    interruptions: list[Exception] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
         """No more is begun after what the others would run into as well."""
         return not all(isinstance(one, Transient) and one.charged for one in self.interruptions)
+
+    @property
+    def first(self) -> Exception:
+        """Who was told to stop stops, whatever else went wrong."""
+        told = (one for one in self.interruptions if isinstance(one, LetGo))
+        return next(told, self.interruptions[0])
 
     def reached(self) -> Reached:
         first, last = self.span
@@ -184,16 +191,31 @@ class _Run:
         try:
             output = await self._work()
         except TaskError as error:
-            await self._fail(error, time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            if let_go := self.steps.heartbeat.let_go_of(self.steps.lease):
+                await self._note_usage(seconds)
+                raise let_go from error  # what a call makes of being broken off is no failure
+            await self._to_the_end(self._fail(error, seconds))
             raise
         except asyncio.CancelledError:
             await self._note_usage(time.perf_counter() - begun)
             raise
         metrics.STEPS.labels(self.kind, "completed").inc()
         await failpoint("worker.step_answered")
-        await self._keep(output, reached(), time.perf_counter() - begun)
+        await self._to_the_end(self._keep(output, reached(), time.perf_counter() - begun))
         await failpoint("worker.step_kept")
         return output
+
+    async def _to_the_end(self, write: Coroutine[Any, Any, None]) -> None:
+        """What was paid for is written down also when the work is stopped just then."""
+        writing = asyncio.create_task(write)
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait({writing}, timeout=NOTICE)
+            writing.cancel()
+            await asyncio.wait({writing})
+            raise
 
     async def _work(self) -> Any:
         try:
@@ -259,10 +281,9 @@ class _Run:
             await self.steps.record(self.key, NOTICE, seconds=seconds, **self._took())
         except LetGo:
             log.info("usage_not_kept", task_id=self.steps.lease.task_id, step=self.key.step)
-        except Exception as error:
-            if not retriable(error):
-                raise
-            log.warning("usage_not_kept", step=self.key.step, reason=reason(error))
+        except Exception:
+            # The work is being stopped, which this must not turn into something else.
+            log.exception("usage_not_kept", task_id=self.steps.lease.task_id, step=self.key.step)
 
     def _started(self) -> Event:
         return "step.started", {"step": self.key.step, "attempt": self.steps.lease.attempts}

@@ -22,7 +22,7 @@ TURN = 0.5
 """Seconds between two signs of life of a loop that turns."""
 
 FROZEN = 4 * TURN
-"""Seconds late at which a look tells that the whole process stood still, not the loop alone."""
+"""Seconds of one pause that tell that the whole process stood still, not the loop alone."""
 
 BURNT = 2.0
 """Times the patience, in processor time: several threads use it up at once."""
@@ -32,13 +32,13 @@ EXIT_CODE = 70
 
 
 class Watchdog:
-    """``run`` on the loop that is watched; ``look`` regularly on another thread."""
+    """``run`` on the loop that is watched, ``watch`` on the loop of another thread."""
 
     def __init__(self, patience: float, thread: int) -> None:
-        """``patience``: seconds. ``thread``: the ident of the loop's, for its stack."""
+        """``patience``: seconds. ``thread``: the ident of the watched loop's, for its stack."""
         self.patience = patience
         self.thread = thread
-        self._turned_at = self._looked_at = time.monotonic()
+        self._turned_at = time.monotonic()
 
     async def run(self) -> None:
         try:
@@ -49,16 +49,18 @@ class Watchdog:
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
 
-    def look(self, every: float) -> None:
-        """Call it ``every`` so many seconds. Ends the process when the loop has stood too long."""
-        now = time.monotonic()
-        late, self._looked_at = now - self._looked_at - every, now
-        if late > FROZEN:  # stopped and continued, or its machine slept
-            self._turned_at = now
-        if now - self._turned_at > self.patience:
-            log.critical("loop_stuck", seconds=now - self._turned_at, stack=self._stack())
-            sys.stderr.flush()
-            os._exit(EXIT_CODE)
+    async def watch(self) -> None:
+        """Ends the process when the watched loop has stood for too long."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(TURN)
+            now = time.monotonic()
+            if now - before > FROZEN:  # stopped and continued, or its machine slept
+                self._turned_at = now
+            if now - self._turned_at > self.patience:
+                log.critical("loop_stuck", seconds=now - self._turned_at, stack=self._stack())
+                sys.stderr.flush()
+                os._exit(EXIT_CODE)
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self.thread)

@@ -24,6 +24,7 @@ SCHEMA = ["tests/integration/test_migrations.py"]
 STATEMENTS = "worker_service/statements.py"
 STEPS = "worker_service/steps.py"
 BOOK = "worker_service/stepbook.py"
+GENERATION = "worker_service/generation.py"
 HEARTBEAT = "worker_service/heartbeat.py"
 SWEEPS = "relay_service/outbox.py"
 FIRST = "shared/migrations/versions/0001_tasks_and_outbox.py"
@@ -41,8 +42,8 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("token: extend", STATEMENTS, "AND tasks.lease_token = held.token AND", "AND"),
-    Mutant("token: look", STATEMENTS, "WHERE tasks.lease_token = held.token AND", "WHERE"),
+    Mutant("token: extend", STATEMENTS, "tasks.lease_token = held.token AND"),
+    Mutant("token: look", STATEMENTS, "tasks.lease_token = held.token AND", nth=2),
     Mutant("token: record", STATEMENTS, "AND task.lease_token = due.token"),
     Mutant("token: complete", STATEMENTS, "AND task.lease_token = finished.token"),
     Mutant("token: requeue", STATEMENTS, "AND task.lease_token = wish.token"),
@@ -51,7 +52,7 @@ MUTANTS = (
     Mutant("token: a new one each time", STATEMENTS, "task.lease_token + 1", "task.lease_token"),
     Mutant("takeover: lease has lapsed", STATEMENTS, "AND task.lease_expires_at < now()"),
     Mutant("takeover: budget", STATEMENTS, "AND task.takeovers < $5::integer"),
-    Mutant("takeover: suspects alone", STATEMENTS, "(task.takeovers < $6::integer OR", "(true OR"),
+    Mutant("takeover: suspects alone", STATEMENTS, "< $6::integer", "< $6::integer + 99"),
     Mutant("takeover: sweeper's lease check", SWEEPS, "AND lease_expires_at < now()"),
     Mutant("takeover: sweeper's budget", SWEEPS, "WHEN takeovers < :max_takeovers", "WHEN true"),
     Mutant("result key", FIRST, 'sa.PrimaryKeyConstraint("task_id", name="roadmaps_pk"),'),
@@ -91,13 +92,20 @@ MUTANTS = (
         "\n        RETURNING id,",
     ),
     Mutant("cancel: only who was asked", STATEMENTS, "AND cancel_requested_at IS NOT NULL"),
-    Mutant("cancel: heartbeat", HEARTBEAT, "elif canceling:", "elif False:"),
+    Mutant("cancel: heartbeat", HEARTBEAT, "elif seen.canceling:", "elif False:"),
     Mutant(
         "cancel: sweeper",
         SWEEPS,
         "WHEN cancel_requested_at IS NOT NULL THEN 'canceled'",
         "WHEN false THEN 'canceled'",
     ),
+    Mutant(
+        "entry: written before", STATEMENTS, "WHERE step.entry_id = entry.entry_id", "WHERE false"
+    ),
+    Mutant("entry: being written", THIRD, "IF written = entry THEN", "IF false THEN"),
+    Mutant("extend: locked rows", STATEMENTS, "FOR NO KEY UPDATE OF tasks SKIP LOCKED"),
+    Mutant("suspects: one at a time", GENERATION, "if self._with_suspect:", "if False:"),
+    Mutant("answers: to the end", STEPS, "await asyncio.wait({writing}, timeout=NOTICE)", "pass"),
     Mutant(
         "deadline: acquire",
         STATEMENTS,

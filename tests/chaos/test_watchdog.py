@@ -19,12 +19,7 @@ async def main():
     watched = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
 
-    def look():
-        while True:
-            time.sleep(0.1)
-            watchdog.look(0.1)
-
-    threading.Thread(target=look, daemon=True).start()
+    threading.Thread(target=asyncio.run, args=[watchdog.watch()], daemon=True).start()
     print("watched", flush=True)
     {work}
     print("ended", flush=True)

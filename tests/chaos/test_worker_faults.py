@@ -96,7 +96,7 @@ async def test_a_worker_that_loses_postgres_for_longer_than_its_lease_goes_on_af
 
         def lets_go() -> None:
             assert worker.has_logged("heartbeat_failed")
-            assert worker.has_logged("lease_not_ours")
+            assert worker.has_logged("database_waits")  # to give the task back
 
         eventually_sync(lets_go)
     finally:
@@ -105,7 +105,7 @@ async def test_a_worker_that_loses_postgres_for_longer_than_its_lease_goes_on_af
     await comes_to(database, task_id, "succeeded")
     assert worker.process.poll() is None
     found = await task(database, task_id)
-    assert (found["attempts"], found["takeovers"]) == (1, 1)
+    assert (found["attempts"], found["takeovers"]) in [(1, 0), (1, 1)]  # given back, or swept
 
 
 async def test_a_task_that_kills_every_worker_ends_as_worker_lost_and_takes_no_other_with_it(

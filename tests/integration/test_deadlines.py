@@ -19,6 +19,7 @@ from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
 from tests.eventually import eventually
 from tests.factories import accept, event_types, execute, leases_of, row, rows, small_roadmap, task
+from tests.integration.test_cancellation import Race
 from worker_service.generation import Generation
 from worker_service.generators.port import Steps
 from worker_service.heartbeat import Heartbeat
@@ -36,7 +37,8 @@ class Endless:
 async def sweep(database: Database) -> list[UUID]:
     error = DeadlineExceeded().as_dict()
     async with database.autocommit() as connection:
-        return list(await outbox.end_overdue(connection, error, GRACE, 500))
+        ended = await outbox.end_overdue(connection, error, GRACE, 500)
+        return [one["id"] for one in ended]
 
 
 async def overdue(database: Database, seconds: int = 1) -> None:
@@ -154,7 +156,7 @@ async def test_a_running_task_is_left_to_its_worker_for_a_while_then_ended_and_f
 
 
 async def test_completion_and_deadline_race_and_exactly_one_wins(database: Database) -> None:
-    leases = leases_of(database)
+    leases, race = leases_of(database), Race()
     for _ in range(RACES):
         task_id = await accept(database, deadline_seconds=90)
         lease = await leases.acquire(task_id)
@@ -165,11 +167,13 @@ async def test_completion_and_deadline_race_and_exactly_one_wins(database: Datab
             id=task_id,
         )
         roadmap = small_roadmap(RoadmapRequest(goal="Learn SQL"), today=lease.accepted_on)
-        completed, swept = await asyncio.gather(leases.complete(lease, roadmap), sweep(database))
+        completed, swept = await race.run(leases.complete(lease, roadmap), sweep(database))
+        race.won(completed)
         assert swept == ([] if completed else [task_id])
         status = "succeeded" if completed else "failed"
         assert (await task(database, task_id))["status"] == status
         assert (await event_types(database, task_id))[2:] == [f"task.{status}"]
+    assert race.was_open
 
 
 async def test_a_deadline_that_passes_while_a_task_is_being_canceled_leaves_it_canceled(

@@ -331,7 +331,71 @@ async def test_a_worker_that_cannot_reach_postgres_fences_itself_before_the_leas
         await asyncio.wait_for(work, 2 * bench.settings.lease)  # nobody beats
         clock = time.monotonic()
     assert clock < lease.taken_at + bench.settings.lease
-    assert (await task(database, task_id))["status"] == "running", "the sweeper decides, not we"
+    found = await task(database, task_id)
+    assert (found["status"], found["takeovers"]) == ("queued", 0), "nobody vanished"
+
+
+async def test_a_worker_whose_lapsed_task_was_taken_leaves_it_alone(
+    bench: Bench, database: Database
+) -> None:
+    task_id = await accept(database)
+    async with running(bench, task_id) as (generation, work):
+        await execute(database, "UPDATE tasks SET lease_expires_at = now() - interval '1 s'")
+        assert await leases_of(database, owner="heir").acquire(task_id) is not None
+        await beat(generation.heartbeat, database)
+        await asyncio.wait_for(work, 10)
+    found = await task(database, task_id)
+    assert (found["status"], found["lease_owner"]) == ("running", "heir")
+
+
+async def test_an_error_of_work_that_is_being_stopped_is_no_failure(
+    bench: Bench, database: Database
+) -> None:
+    class BreaksWhenStopped(Endless):
+        async def generate(self, request: RoadmapRequest, *, today: date, steps: Steps) -> Roadmap:
+            try:
+                return await super().generate(request, today=today, steps=steps)
+            except asyncio.CancelledError:
+                raise RuntimeError("the connection does not like that") from None
+
+    task_id = await accept(database)
+    endless = BreaksWhenStopped()
+    generation = bench.worker(endless)
+    work = asyncio.create_task(generation.answer(bench.doorbell(task_id)))
+    await endless.begun.wait()
+    generation.heartbeat.let_go_of_all()
+    await asyncio.wait_for(work, 10)
+    found = await row(database, "SELECT data FROM task_events WHERE type = 'task.requeued'")
+    assert found["data"]["reason"] == "worker_stopping"
+    assert (await task(database, task_id))["attempts"] == 0
+
+
+async def test_suspects_run_one_at_a_time_in_one_slot_however_often_their_doorbells_ring(
+    bench: Bench, database: Database
+) -> None:
+    ids = [await accept(database, f"Learn {number}") for number in range(3)]
+    await execute(database, "UPDATE tasks SET takeovers = 2")
+    running_now: list[str] = []
+    finish = asyncio.Event()
+
+    class Watched:
+        async def generate(self, request: RoadmapRequest, *, today: date, steps: Steps) -> Roadmap:
+            running_now.append(request.goal)
+            await finish.wait()
+            return small_roadmap(request, today=today)
+
+    generation = bench.worker(Watched())
+    answers = [asyncio.create_task(generation.answer(bench.doorbell(one))) for one in (*ids, *ids)]
+
+    async def one_slot_is_taken() -> None:
+        assert [one.done() for one in answers].count(False) == 1
+        assert len(running_now) == 1
+
+    await eventually(one_slot_is_taken)
+    finish.set()
+    await asyncio.wait_for(asyncio.gather(*answers), 20)
+    assert len(running_now) == 3
+    assert {(await task(database, one))["status"] for one in ids} == {"succeeded"}
 
 
 async def test_a_completion_whose_commit_lost_its_answer_is_known_as_ours(

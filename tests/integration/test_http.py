@@ -196,14 +196,15 @@ async def test_the_same_key_is_answered_with_the_same_task(
     assert await stored(database) == ONE_TASK
 
 
+@pytest.mark.parametrize("body", [a_goal(weeks=3), a_goal() | {"deadline_seconds": 60}])
 async def test_a_key_with_another_body_is_refused(
-    client: httpx2.AsyncClient, database: Database
+    client: httpx2.AsyncClient, database: Database, body: dict[str, Any]
 ) -> None:
     headers = {"Idempotency-Key": "k"}
     first = await client.post("/v1/tasks", json=a_goal(), headers=headers)
-    other = await client.post("/v1/tasks", json=a_goal(weeks=3), headers=headers)
-    body = assert_problem(other, 422, "idempotency-key-reused")
-    assert first.json()["id"] in body["detail"]
+    other = await client.post("/v1/tasks", json=body, headers=headers)
+    problem = assert_problem(other, 422, "idempotency-key-reused")
+    assert first.json()["id"] in problem["detail"]
     assert await stored(database) == ONE_TASK
 
 

@@ -526,10 +526,13 @@ async def test_a_thousand_calls_at_once_are_all_answered(double: Double) -> None
     await all_closed(double)
 
 
-async def test_a_connection_is_used_again(double: Double, model: Model) -> None:
-    for _ in range(20):
-        await model.ask(Understanding, PROMPT, Call("k"))
-    assert double.connections == 1
+async def test_no_connection_is_used_twice_so_none_answers_another_tasks_call(
+    double: Double, model: Model
+) -> None:
+    for number in range(3):
+        await model.ask(Understanding, PROMPT, Call(str(number)))
+    assert len(double.calls) == 3
+    await all_closed(double)
 
 
 async def test_a_proxy_of_the_environment_is_used_for_other_machines_only(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from shared.database import Database
@@ -495,6 +497,48 @@ async def test_a_failed_one_among_many_is_handed_to_the_generator(attempts: Atte
     async with attempts.attempt() as steps:
         outputs = await run_all(steps, crowd.jobs(5))
     assert [isinstance(one, StepFailed) for one in outputs] == [False, False, True, False, False]
+
+
+async def test_a_bug_in_one_of_many_breaks_off_none_of_the_others(attempts: Attempts) -> None:
+    crowd = Crowd()
+    jobs = crowd.jobs(3)
+    broken = replace(jobs[0], partials=broken_partials)
+    async with attempts.attempt() as steps:
+        with pytest.raises(KeyError):
+            await run_all(steps, [broken, *jobs[1:]])
+    kept = {one["step"]: one["output"] for one in await attempts.kept()}
+    assert kept["lesson:1"] == {"said": "1"}
+    assert kept["lesson:2"] == {"said": "2"}
+
+
+def broken_partials(_output: Text) -> Sequence[Mapping[str, Any]]:
+    raise KeyError("name")
+
+
+async def test_an_answer_that_is_being_written_down_when_the_work_is_stopped_is_kept(
+    attempts: Attempts, database: Database
+) -> None:
+    answered = asyncio.Event()
+
+    async def answer(call: Call) -> Text:
+        output = await Work("dear")(call)
+        answered.set()
+        return output
+
+    async def attempt() -> None:
+        async with attempts.attempt() as steps:
+            await steps.run(Job(step=FREE, inputs={}, work=answer))
+
+    async with database.begin() as session:
+        work = asyncio.create_task(attempt())
+        await answered.wait()
+        await session.execute(text("SELECT 1 FROM tasks FOR UPDATE"))
+        attempts.heartbeat.let_go_of_all()
+        await asyncio.sleep(0)
+    with pytest.raises(LetGo):
+        await work
+    (kept,) = await attempts.kept()
+    assert (kept["output"], kept["calls"]) == ({"said": "dear"}, 1)
 
 
 async def test_draining_finishes_what_is_under_way_and_begins_no_more(attempts: Attempts) -> None:

@@ -19,11 +19,13 @@ def upgrade() -> None:
     _steps()
     op.execute(REFUSE_OTHER_OUTPUT)
     op.execute(KEPT)
+    op.execute(OTHER_ENTRY)
 
 
 def downgrade() -> None:
     op.drop_table("task_steps")
     op.execute("DROP FUNCTION refuse_other_output()")
+    op.execute("DROP FUNCTION other_entry(uuid, uuid)")
     op.drop_index("tasks_deadline_at_idx", "tasks")
     op.drop_constraint("tasks_canceling_check", "tasks")
     op.drop_constraint("tasks_progress_check", "tasks")
@@ -98,4 +100,16 @@ END $$
 KEPT = """
 CREATE TRIGGER task_steps_kept BEFORE UPDATE ON task_steps FOR EACH ROW
 WHEN (OLD.output IS NOT NULL) EXECUTE FUNCTION refuse_other_output()
+"""
+
+# An entry that is written again while its first COMMIT is under way is seen by the update alone,
+# not by the statement around it: that has to begin anew, and then finds the entry written.
+OTHER_ENTRY = """
+CREATE FUNCTION other_entry(written uuid, entry uuid) RETURNS uuid LANGUAGE plpgsql AS $$
+BEGIN
+    IF written = entry THEN
+        RAISE EXCEPTION 'entry % is written', entry USING ERRCODE = 'serialization_failure';
+    END IF;
+    RETURN entry;
+END $$
 """

@@ -18,8 +18,9 @@ POOLS = 16
 
 LIMITS = httpx2.Limits(
     max_connections=None,  # a call that waits for a connection would seem to wait for the model
-    max_keepalive_connections=64,
-    keepalive_expiry=4,  # uvicorn and its like hang up after 5: a request must not meet that
+    # None is used twice. A server that sends more than it announced would answer the next call,
+    # of another task, with the rest; and beside what a model takes, to connect costs nothing.
+    max_keepalive_connections=0,
 )
 
 
