@@ -110,11 +110,12 @@ async def lock_is_waited_for(database: Database) -> None:
 
 
 async def event_types(database: Database, task_id: UUID) -> list[str]:
-    """The task's history; also holds that it has no gap."""
+    """The task's history; also holds that it has no gap, and ends at the task's version."""
     found = await rows(
         database, "SELECT seq, type FROM task_events WHERE task_id = :id ORDER BY seq", id=task_id
     )
     assert [event["seq"] for event in found] == list(range(1, len(found) + 1))
+    assert (await task(database, task_id))["version"] == len(found)
     return [event["type"] for event in found]
 
 

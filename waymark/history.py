@@ -15,6 +15,7 @@ LONGEST = 120
 
 HANDED_OVER = {
     "worker_stopping": "its worker stops, another one goes on with it",
+    "lease_lapsed": "its worker could not keep it, another one goes on with it",
     "lease_expired": "its worker vanished, another one goes on with it",
 }
 

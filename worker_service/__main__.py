@@ -47,7 +47,8 @@ from worker_service.watchdog import Watchdog
 log = structlog.get_logger()
 
 TICK = 30.0
-"""Seconds without a turn of a loop after which the worker counts as hung; see ``_work``."""
+"""Seconds without a turn of a loop after which the worker counts as hung. A turn of the consumer
+is a wait of 5 s in Redis and a few round trips."""
 
 IDLE_TURN = 1000
 """Milliseconds after which a thread that waits for a message looks whether it is to end."""
@@ -157,7 +158,6 @@ async def _work(
     beats = HeartbeatThread(heartbeat, settings)
     beats.start(pulse.beat, watchdog.watch)
 
-    # One turn of the consumer is a wait of 5 seconds and a few round trips at most.
     broker = make_broker(settings, probes.pulse("consumer", within=TICK).beat)
     MainLoop(asyncio.get_running_loop()).install()
     declare_actor(broker, generation)

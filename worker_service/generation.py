@@ -22,7 +22,7 @@ from shared.settings import Settings
 from worker_service.finding import Finder
 from worker_service.generators import RoadmapGenerator
 from worker_service.heartbeat import Heartbeat, LetGo
-from worker_service.leases import Lease, Leases, Sighting
+from worker_service.leases import HandOver, Lease, Leases, Sighting
 from worker_service.stepbook import StepBook
 from worker_service.steps import TaskSteps
 
@@ -116,7 +116,7 @@ class Generation:
         await failpoint("worker.failing")
         about = {"task_id": lease.task_id, "code": error.code, "detail": error.detail}
         if isinstance(error, Transient) and (pause := self._pause(lease, error)) is not None:
-            charged = self._is_charged(lease, error)
+            charged = lease.is_charged(error, self.settings.llm_patience)
             won = await self._end(
                 lease,
                 "retrying",
@@ -129,28 +129,28 @@ class Generation:
 
     def _pause(self, lease: Lease, error: Transient) -> float | None:
         """Seconds until the next attempt; None if there is none to come."""
-        if self._is_charged(lease, error) and lease.attempts >= self.settings.max_attempts:
+        charged = lease.is_charged(error, self.settings.llm_patience)
+        if charged and lease.attempts >= self.settings.max_attempts:
             return None
         base, cap = self.settings.retry_base, self.settings.retry_cap
         # Not by attempts: one that is not charged is put off for longer each time, too.
         pause = exponential(lease.dispatch_no, base, cap, random.random())  # noqa: S311 - jitter
         return max(pause, error.retry_after or 0)
 
-    def _is_charged(self, lease: Lease, error: Transient) -> bool:
-        return error.charged or lease.age > self.settings.llm_patience
-
     async def _leave(self, lease: Lease, let_go: LetGo) -> None:
         match let_go.cause:
-            case "stopping":
-                if await self._end(lease, "handed_over", lambda: self.leases.hand_over(lease)):
-                    log.info("task_handed_over", task_id=lease.task_id)
             case "canceled":
                 if await self._end(lease, "canceled", lambda: self.leases.cancel(lease)):
                     log.info("task_canceled", task_id=lease.task_id)
+            case "stopping":
+                await self._hand_over(lease, "worker_stopping")
             case "lost":
                 # Lapsed, and perhaps not taken: then nobody vanished, and it need not be swept.
-                if await self._end(lease, "handed_over", lambda: self.leases.hand_over(lease)):
-                    log.info("lapsed_task_handed_over", task_id=lease.task_id)
+                await self._hand_over(lease, "lease_lapsed")
+
+    async def _hand_over(self, lease: Lease, reason: HandOver) -> None:
+        if await self._end(lease, "handed_over", lambda: self.leases.hand_over(lease, reason)):
+            log.info("task_handed_over", task_id=lease.task_id, reason=reason)
 
     async def _end(self, lease: Lease, outcome: str, write: Callable[[], Awaitable[bool]]) -> bool:
         """Count what became of a lease. Whatever a task comes to, a cancellation that was asked
@@ -162,12 +162,9 @@ class Generation:
             metrics.ENDED.labels("canceled").inc()
             log.info("task_canceled", task_id=lease.task_id)
         else:
-            self._report_fenced(lease)
+            metrics.ENDED.labels("fenced").inc()
+            log.warning("lease_not_ours", task_id=lease.task_id, lease_token=lease.token)
         return False
-
-    def _report_fenced(self, lease: Lease) -> None:
-        metrics.ENDED.labels("fenced").inc()
-        log.warning("lease_not_ours", task_id=lease.task_id, lease_token=lease.token)
 
     async def _persist(self, unit: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Over lost connections, as long as a lease would last."""

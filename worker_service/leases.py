@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
 from shared.database import Database, reason
-from shared.errors import TaskError
+from shared.errors import TaskError, Transient
 from shared.messages import Doorbell
 from shared.roadmap import Roadmap
 from shared.shared_commit import SharedCommit
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 DOCUMENTS_AT_ONCE = 32
 """Roadmaps written by one statement: each is some hundred kilobytes."""
 
+HandOver = Literal["worker_stopping", "lease_lapsed"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,6 +58,11 @@ class Lease:
     def ran_before(self) -> bool:
         """Whether an earlier lease may have left steps."""
         return self.dispatch_no > 1 or self.takeovers > 0
+
+    def is_charged(self, error: TaskError, patience: float) -> bool:
+        """Whether it costs an attempt and a try: unless it says nothing about the work, and the
+        task has not been put off for ``patience`` seconds yet."""
+        return not isinstance(error, Transient) or error.charged or self.age > patience
 
     @classmethod
     def of(cls, row: Row[Any], taken_at: float) -> Lease:
@@ -160,9 +166,9 @@ class Leases:
         data = {"reason": "retry", "charged": charged, **error.as_dict()}
         return await self._give_back(lease, delay, charged=charged, data=data)
 
-    async def hand_over(self, lease: Lease) -> bool:
-        """Give the task back at once: this worker stops. No attempt is charged."""
-        return await self._give_back(lease, 0, charged=False, data={"reason": "worker_stopping"})
+    async def hand_over(self, lease: Lease, reason: HandOver = "worker_stopping") -> bool:
+        """Give the task back at once, for another worker to go on with. No attempt is charged."""
+        return await self._give_back(lease, 0, charged=False, data={"reason": reason})
 
     async def fail(self, lease: Lease, error: TaskError) -> bool:
         """End the task as failed, for good."""
@@ -171,8 +177,6 @@ class Leases:
     async def cancel(self, lease: Lease) -> bool:
         """End the task as canceled, if that was asked for."""
         return await self._won(statements.CANCEL, lease)
-
-    # --- what is no lease ---
 
     async def bury(self, doorbell: Doorbell, reason: str) -> None:
         """Keep a message that cannot be true: of no task, or of another deployment."""
@@ -218,7 +222,7 @@ class Leases:
         return [self._granted(wish, taken) for wish in wishes]
 
     def _granted(self, wish: _Wish, taken: dict[UUID, Lease]) -> Lease | None:
-        """Of two wishes for one task one is granted, and a suspect to whom has room for it."""
+        """Of two wishes for one task one is granted, and a suspect only to who has room for it."""
         lease = taken.get(wish.id)
         if lease is None or (lease.takeovers >= self.alone_from and not wish.alone):
             return None

@@ -15,6 +15,7 @@ from shared.messages import SLOTS_KEY
 log = structlog.get_logger()
 
 INTERVAL = 5.0
+"""Seconds between two announcements."""
 VALID = 15_000
 """Milliseconds; a worker that misses two announcements still counts."""
 

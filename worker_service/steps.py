@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
@@ -42,7 +42,7 @@ class TaskSteps:
         self.heartbeat = heartbeat
         self.settings = settings
         self._kept: dict[Key, Kept] | None = None if lease.ran_before else {}
-        self._spent = 0.0
+        self.spent = 0.0
 
     async def run(self, job: Job[Output]) -> Output:
         return await self._run(job, lambda: job.reached)
@@ -82,7 +82,7 @@ class TaskSteps:
         self.heartbeat.boundary(self.lease)
         failures = kept.failures if kept else 0
         if failures >= self.settings.step_tries:
-            raise StepFailed(key.step, _spent(kept))
+            raise StepFailed(key.step, _last_error(kept))
         output: Output = await _Run(self, job, key, failures).finish(reached)
         return output
 
@@ -91,7 +91,7 @@ class TaskSteps:
             self._kept = await repeated(
                 lambda: self.book.kept(self.lease.task_id), self.settings.lease
             )
-            self._spent = sum(kept.cost for kept in self._kept.values())
+            self.spent = sum(kept.cost for kept in self._kept.values())
         return self._kept
 
     def _read(self, job: Job[Output], output: str) -> Output:
@@ -174,7 +174,7 @@ class _Run:
         self.key = key
         self.failures = failures
         settings = steps.settings
-        left = math.inf if settings.llm_budget is None else settings.llm_budget - steps._spent
+        left = math.inf if settings.llm_budget is None else settings.llm_budget - steps.spent
         self.call = Call(f"{steps.lease.task_id}:{key.step}:{key.input_hash.hex()[:32]}", left=left)
 
     @property
@@ -238,7 +238,7 @@ class _Run:
         if not self.job.step.paid:  # begun and completed in one: nothing was lost if it was not
             events.insert(0, self._started())
         if reached is not None:
-            data["progress"] = progress(reached.percent, reached.message)
+            data["progress"] = _progress(reached.percent, reached.message)
         events += [("roadmap.partial", dict(one)) for one in self.job.partials(output)]
         await self.steps.record(
             self.key,
@@ -248,15 +248,13 @@ class _Run:
             events=_told(*events),
             progress=reached.percent if reached else None,
             message=reached.message if reached else None,
-            **self._took(),
+            **self._book_usage(),
         )
 
     async def _fail(self, error: TaskError, seconds: float) -> None:
         """Raises StepFailed when no other try is to come; else the error goes on as it is."""
         lease, settings = self.steps.lease, self.steps.settings
-        charged = (
-            not isinstance(error, Transient) or error.charged or (lease.age > settings.llm_patience)
-        )
+        charged = lease.is_charged(error, settings.llm_patience)
         failures = self.failures + int(charged)
         last = failures >= settings.step_tries or lease.attempts >= settings.max_attempts
         final = isinstance(error, Permanent) or (charged and last)
@@ -268,7 +266,7 @@ class _Run:
             error=json.dumps(error.as_dict()),
             seconds=seconds,
             events=_told(("step.failed" if final else "step.retrying", data)),
-            **self._took(),
+            **self._book_usage(),
         )
         if final:
             raise StepFailed(self.key.step, error) from error
@@ -278,7 +276,7 @@ class _Run:
         if not self.call.usage.calls:
             return
         try:
-            await self.steps.record(self.key, NOTICE, seconds=seconds, **self._took())
+            await self.steps.record(self.key, NOTICE, seconds=seconds, **self._book_usage())
         except LetGo:
             log.info("usage_not_kept", task_id=self.steps.lease.task_id, step=self.key.step)
         except Exception:
@@ -288,21 +286,21 @@ class _Run:
     def _started(self) -> Event:
         return "step.started", {"step": self.key.step, "attempt": self.steps.lease.attempts}
 
-    def _took(self) -> dict[str, Any]:
+    def _book_usage(self) -> dict[str, Any]:
         usage = self.call.usage
-        self.steps._spent += usage.cost
+        self.steps.spent += usage.cost
         metrics.MODEL_CALLS.inc(usage.calls)
         metrics.MODEL_TOKENS.labels("in").inc(usage.tokens_in)
         metrics.MODEL_TOKENS.labels("out").inc(usage.tokens_out)
         metrics.MODEL_COST.inc(usage.cost)
-        return {name: getattr(usage, name) for name in usage.__slots__}
+        return asdict(usage)
 
     def _usage(self) -> dict[str, Any]:
         usage = self.call.usage
-        return {name: getattr(usage, name) for name in usage.__slots__} if usage.calls else {}
+        return asdict(usage) if usage.calls else {}
 
 
-def progress(percent: int, message: str | None) -> dict[str, Any]:
+def _progress(percent: int, message: str | None) -> dict[str, Any]:
     """As clients see it, in events and in tasks."""
     return {"completed": percent, "total": 100, "unit": "percent", "message": message}
 
@@ -311,7 +309,7 @@ def _told(*events: Event) -> str:
     return json.dumps(events)
 
 
-def _spent(kept: Kept | None) -> TaskError:
+def _last_error(kept: Kept | None) -> TaskError:
     """The error that spent the last try."""
     error = dict(kept.error or {}) if kept else {}
     detail = str(error.get("detail", "The step failed too often."))

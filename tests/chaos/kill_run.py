@@ -36,6 +36,7 @@ THINKS = 0.5
 """Seconds of the double for each answer."""
 
 PATIENCE = 240.0
+"""Seconds until all tasks have to have ended."""
 
 SETTINGS = {
     "LLM_MODEL": "double",
@@ -63,10 +64,10 @@ def main() -> int:
 
 
 def _start(
-    module: str, options: Mapping[str, object], settings: Mapping[str, str], folder: Path
+    command: str, options: Mapping[str, object], settings: Mapping[str, str], folder: Path
 ) -> subprocess.Popen[str]:
     """A module of ours, once it has said that it is ready."""
-    words = module.split() + [f"--{name}={value}" for name, value in options.items()]
+    words = command.split() + [f"--{name}={value}" for name, value in options.items()]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     with (folder / f"{words[0]}.log").open("w") as log:
         process = subprocess.Popen(

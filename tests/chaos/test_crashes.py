@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -12,19 +10,13 @@ import redis
 
 from shared import logs
 from shared.database import Database
-from tests.chaos.roles import Crew, crew_of
+from tests.chaos.roles import Crew
 from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
 from tests.factories import accept, event_types, row, rows, task
 from waymark.client import Client, Unreachable
 
 GOAL = "Learn SQL"
-
-
-@pytest.fixture
-def crew(servers: Servers, valkey: redis.Redis, tmp_path: Path) -> Iterator[Crew]:
-    with crew_of(servers, tmp_path) as crew:
-        yield crew
 
 
 async def all_ended(database: Database, accepted: int, within: float = 60) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pytest
-import redis
 
 from shared.database import Database
 from shared.failpoints import POINTS
 from tests.chaos import ledger
 from tests.chaos.ledger import Paid
-from tests.chaos.roles import Crew, crew_of
-from tests.conftest import Servers
+from tests.chaos.roles import Crew
 from tests.eventually import eventually, eventually_sync
 from tests.factories import accept, event_types, row, rows, task
 from waymark.client import Client
@@ -62,12 +59,6 @@ def double(tmp_path: Path) -> Iterator[Double]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
-
-
-@pytest.fixture
-def crew(servers: Servers, valkey: redis.Redis, tmp_path: Path) -> Iterator[Crew]:
-    with crew_of(servers, tmp_path) as crew:
-        yield crew
 
 
 async def all_ended(database: Database) -> None:
@@ -153,7 +144,7 @@ def at_least(double: Double, calls: int) -> None:
     assert len(double.calls()) >= calls
 
 
-async def test_a_canceled_task_breaks_off_its_call_within_two_seconds(
+async def test_a_canceled_task_that_runs_ends_as_canceled_and_not_as_succeeded(
     crew: Crew, database: Database, double: Double
 ) -> None:
     crew.start("relay")
@@ -167,14 +158,12 @@ async def test_a_canceled_task_breaks_off_its_call_within_two_seconds(
     await eventually(has_begun)
     with Client(crew.url) as client:
         answer = client.cancel(str(task_id))
-    asked_at = time.monotonic()
     assert answer["status"] == "running"
 
     async def canceled() -> None:
         assert (await task(database, task_id))["status"] == "canceled"
 
     await eventually(canceled)
-    assert time.monotonic() - asked_at < 10  # a bound of sanity; the figure is one look a second
     assert (await event_types(database, task_id))[-1] == "task.canceled"
 
 

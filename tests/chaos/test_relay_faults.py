@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from uuid import UUID
 
 import psutil
@@ -24,16 +22,9 @@ from tests.chaos.relays import (
     relay_at_work,
     waiting,
 )
-from tests.chaos.roles import Crew, Role, crew_of
-from tests.conftest import Servers
+from tests.chaos.roles import Crew, Role
 from tests.eventually import eventually
 from tests.factories import accept, event_types, execute, fill, orphan_message, rows, task
-
-
-@pytest.fixture
-def crew(servers: Servers, valkey: redis.Redis, tmp_path: Path) -> Iterator[Crew]:
-    with crew_of(servers, tmp_path) as crew:
-        yield crew
 
 
 @pytest.fixture

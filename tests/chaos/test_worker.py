@@ -6,8 +6,6 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -17,8 +15,7 @@ from relay_service.publisher import Publisher, connect
 from shared.database import Database
 from shared.messages import SLOTS_KEY
 from shared.settings import Settings
-from tests.chaos.roles import Crew, crew_of
-from tests.conftest import Servers
+from tests.chaos.roles import Crew
 from tests.eventually import eventually
 from tests.factories import accept, row, rows, task
 from waymark.processes import LOCALHOST, pick_port
@@ -26,12 +23,6 @@ from worker_service.slots import Slots
 
 MEASURED = 6.0
 """Seconds over which commands are counted."""
-
-
-@pytest.fixture
-def crew(servers: Servers, valkey: redis.Redis, tmp_path: Path) -> Iterator[Crew]:
-    with crew_of(servers, tmp_path) as crew:
-        yield crew
 
 
 async def idle(valkey: redis.Redis) -> None:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-import redis
 
 from shared.database import Database
 from tests.chaos.poison_worker import POISON
-from tests.chaos.roles import Crew, Role, crew_of
+from tests.chaos.roles import Crew, Role
 from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
 from tests.factories import accept, event_types, rows, task
 from worker_service.watchdog import EXIT_CODE
-
-
-@pytest.fixture
-def crew(servers: Servers, valkey: redis.Redis, tmp_path: Path) -> Iterator[Crew]:
-    with crew_of(servers, tmp_path) as crew:
-        yield crew
 
 
 async def comes_to(database: Database, task_id: UUID, status: str) -> None:

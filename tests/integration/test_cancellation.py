@@ -157,6 +157,9 @@ async def test_a_running_task_is_let_go_at_the_next_look_and_its_cost_is_kept(
         assert (cancellation.requested, cancellation.task["status"]) == (True, "running")
         assert cancellation.task["cancel_requested_at"] is not None
         await worker.look()
+        (holding,) = worker.heartbeat.holdings.values()
+        assert holding.let_go is not None
+        assert holding.let_go.cause == "canceled"
         await asyncio.wait_for(work, 10)
     found = await task(database, task_id)
     assert (found["status"], found["lease_owner"]) == ("canceled", None)

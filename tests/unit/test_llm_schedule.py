@@ -17,7 +17,7 @@ from tests.unit.test_outline import CATALOG, concept, design
 from worker_service.generators.llm.checks import findings
 from worker_service.generators.llm.edits import apply
 from worker_service.generators.llm.outline import Ids, Outline, outline_of, slug
-from worker_service.generators.llm.schedule import PARTIAL_BYTES, half_hours, partials, schedule
+from worker_service.generators.llm.schedule import half_hours, schedule
 from worker_service.generators.llm.shapes import (
     Design,
     DesignedConcept,
@@ -27,6 +27,7 @@ from worker_service.generators.llm.shapes import (
     Edits,
     Operation,
 )
+from worker_service.generators.partials import PARTIAL_BYTES, partials
 
 TODAY = date(2030, 1, 7)
 BY = GeneratedBy(name="llm", version="1", model="some")

@@ -9,6 +9,7 @@ import structlog
 from shared.errors import GoalNotCovered, Permanent
 from shared.roadmap import GeneratedBy, Roadmap, RoadmapRequest
 from worker_service.generators.offline.catalog import Catalog, load_catalog
+from worker_service.generators.partials import partials
 from worker_service.generators.port import (
     Call,
     Job,
@@ -25,7 +26,7 @@ from .designing import Designing, NotDesigned
 from .filling import fill
 from .model import Model
 from .outline import Outline, shelf_for
-from .schedule import partials, schedule
+from .schedule import schedule
 from .shapes import Lesson, Understanding
 
 log = structlog.get_logger()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
-from typing import Any
+from collections.abc import Iterator, Sequence
+from datetime import date
 
-from shared.errors import Permanent
 from shared.roadmap import (
     Concept,
     Fit,
@@ -20,13 +17,10 @@ from shared.roadmap import (
     Stage,
 )
 from worker_service.generators.offline import wording
-from worker_service.generators.offline.layout import fill_weeks
+from worker_service.generators.offline.layout import fill_weeks, last_day
 
 from .outline import Outline, PlannedConcept, PlannedModule, PlannedStage
 from .shapes import Understanding
-
-PARTIAL_BYTES = 8 * 1024
-"""Of one event; a stage that has more to tell leaves out names of its last concepts."""
 
 Span = tuple[int, int]
 """First and last week."""
@@ -57,7 +51,7 @@ def schedule(
         level=request.level,
         language=request.language,
         start_date=start,
-        end_date=_end(start, weeks),
+        end_date=last_day(start, weeks),
         total_hours=sum(hours),
         weeks=weeks,
         stages=tuple(_stage(stage, shown) for stage in outline.stages),
@@ -70,11 +64,6 @@ def schedule(
 def half_hours(hours: float) -> float:
     """To the nearest half hour, halves up, and at least one of them."""
     return max(0.5, math.floor(hours * 2 + 0.5) / 2)
-
-
-def partials(plan: Roadmap) -> list[Mapping[str, Any]]:
-    """What can be shown of each stage before there is content, PARTIAL_BYTES of JSON at most."""
-    return [_partial(stage) for stage in plan.stages]
 
 
 def _stage(stage: PlannedStage, shown: Iterator[Concept]) -> Stage:
@@ -130,26 +119,3 @@ def _fit(request: RoadmapRequest, hours: float, weeks: int) -> Fit:
         feasible=request.weeks is None or weeks <= request.weeks,
         suggestion=wording.suggestion(request, hours, weeks),
     )
-
-
-def _end(start: date, weeks: int) -> date:
-    try:
-        return start + timedelta(days=weeks * 7 - 1)
-    except OverflowError as error:
-        raise Permanent(wording.late_start(start), code="start_date_too_late") from error
-
-
-def _partial(stage: Stage) -> Mapping[str, Any]:
-    names = [one.name for module in stage.modules for one in module.concepts]
-    partial = {
-        "id": stage.id,
-        "name": stage.name,
-        "week_from": stage.week_from,
-        "week_to": stage.week_to,
-        "hours": stage.hours,
-        "outcome": stage.outcome,
-        "concepts": names,
-    }
-    while len(json.dumps(partial)) > PARTIAL_BYTES:
-        names.pop()
-    return partial

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 
 from shared import roadmap
-from shared.errors import Permanent
 from shared.roadmap import Fit, GeneratedBy, Roadmap, RoadmapRequest
 
 from . import wording
 from .catalog import Catalog, Concept, load_catalog
 from .content import contents_of, with_content
-from .layout import Step, build_stages, fill_weeks
+from .layout import Step, build_stages, fill_weeks, last_day
 from .matching import Match, match_goal
 from .ordering import arrange
 from .planning import Selection, select
@@ -51,7 +50,7 @@ def design(catalog: Catalog, request: RoadmapRequest, match: Match, *, today: da
         level=request.level,
         language=request.language,
         start_date=start,
-        end_date=_end(start, fit.planned_weeks),
+        end_date=last_day(start, fit.planned_weeks),
         total_hours=fit.planned_hours,
         weeks=fit.planned_weeks,
         stages=build_stages(catalog, steps, selection.known),
@@ -106,10 +105,3 @@ def _fit(request: RoadmapRequest, selection: Selection, steps: list[Step]) -> Fi
         suggestion=wording.suggestion(request, hours, weeks),
         dropped=selection.dropped,
     )
-
-
-def _end(start: date, weeks: int) -> date:
-    try:
-        return start + timedelta(days=weeks * 7 - 1)
-    except OverflowError as error:
-        raise Permanent(wording.late_start(start), code="start_date_too_late") from error

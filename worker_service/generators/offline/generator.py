@@ -8,6 +8,7 @@ from datetime import date
 from functools import partial
 
 from shared.roadmap import Roadmap, RoadmapRequest
+from worker_service.generators.partials import partials
 from worker_service.generators.port import Call, Job, Output, Reached, Step, Steps
 
 from . import NAME, VERSION, design
@@ -50,7 +51,7 @@ class OfflineGenerator:
                 inputs=inputs,
                 work=_in_thread(partial(_design, catalog, request, understanding, today)),
                 reached=Reached(60, "plan made"),
-                partials=_stages,
+                partials=partials,
             )
         )
         added = await steps.run(
@@ -81,19 +82,3 @@ def _design(
 
 def _add_content(catalog: Catalog, designed: Roadmap) -> Contents:
     return Contents(concepts=contents_of(catalog, designed))
-
-
-def _stages(designed: Roadmap) -> list[dict[str, object]]:
-    """What can be shown of each stage before there is content."""
-    return [
-        {
-            "id": stage.id,
-            "name": stage.name,
-            "week_from": stage.week_from,
-            "week_to": stage.week_to,
-            "hours": stage.hours,
-            "outcome": stage.outcome,
-            "concepts": [one.name for module in stage.modules for one in module.concepts],
-        }
-        for stage in designed.stages
-    ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import pairwise
 
 from shared import roadmap
+from shared.errors import Permanent
 
 from . import wording
 from .catalog import Catalog, Concept, Project
@@ -49,6 +51,14 @@ def fill_weeks(hours: Sequence[float], per_week: float) -> list[tuple[int, int]]
         used += left
         spans.append((first, week))
     return spans
+
+
+def last_day(start: date, weeks: int) -> date:
+    """Raises Permanent when no calendar reaches so far."""
+    try:
+        return start + timedelta(days=weeks * 7 - 1)
+    except OverflowError as error:
+        raise Permanent(wording.late_start(start), code="start_date_too_late") from error
 
 
 def build_stages(
