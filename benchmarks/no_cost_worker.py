@@ -7,16 +7,8 @@ from datetime import date
 
 from pydantic import BaseModel
 
-from shared.roadmap import (
-    Concept,
-    Fit,
-    GeneratedBy,
-    Level,
-    Module,
-    Roadmap,
-    RoadmapRequest,
-    Stage,
-)
+from shared.roadmap import Roadmap, RoadmapRequest
+from tests.factories import small_roadmap
 from worker_service import __main__ as worker
 from worker_service.generators.port import Call, Job, RoadmapGenerator, Step, Steps
 
@@ -44,44 +36,8 @@ async def _nothing(_call: Call) -> Nothing:
 
 
 def smallest() -> Roadmap:
-    concept = Concept(
-        id="c",
-        name="Concept",
-        description="",
-        why="",
-        difficulty=1,
-        hours=1,
-        week_from=1,
-        week_to=1,
-        outcomes=("done",),
-    )
-    module = Module(id="m", name="Module", description="", hours=1, concepts=(concept,))
-    return Roadmap(
-        title="Roadmap",
-        summary="",
-        goal="goal",
-        level=Level.BEGINNER,
-        start_date=date(2030, 1, 1),
-        end_date=date(2030, 1, 7),
-        total_hours=1,
-        weeks=1,
-        stages=(
-            Stage(
-                id="s",
-                name="Stage",
-                description="",
-                outcome="",
-                hours=1,
-                week_from=1,
-                week_to=1,
-                modules=(module,),
-            ),
-        ),
-        fit=Fit(
-            hours_per_week=1, requested_weeks=None, planned_hours=1, planned_weeks=1, feasible=True
-        ),
-        generated_by=GeneratedBy(name="nothing", version="1"),
-    )
+    """Made once: it is the same for every task."""
+    return small_roadmap(RoadmapRequest(goal="Nothing"), today=date(2030, 1, 1))
 
 
 def _choose(*_: object) -> RoadmapGenerator:
