@@ -123,6 +123,20 @@ async def test_a_task_that_kills_every_worker_ends_as_worker_lost_and_takes_no_o
     assert {(await task(database, one))["status"] for one in others} == {"succeeded"}
 
 
+async def test_a_worker_killed_before_it_could_tell_of_a_failure_is_replaced_by_one_that_does(
+    crew: Crew, database: Database
+) -> None:
+    doomed = crew.start("worker", failpoints="worker.failing=kill")
+    crew.start("relay")
+    task_id = await accept(database, "Knit a sweater")
+    doomed.wait_killed()
+    crew.start("worker")
+    await comes_to(database, task_id, "failed")
+    found = await task(database, task_id)
+    assert (found["error"]["code"], found["takeovers"]) == ("goal_not_covered", 1)
+    assert len(await rows(database, "SELECT 1 FROM dead_letters")) == 1
+
+
 async def test_a_rolling_restart_charges_no_attempt(crew: Crew, database: Database) -> None:
     crew.start("relay")
     slow = {"failpoints": "worker.generating=sleep:0.3", "worker_concurrency": "4"}
