@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 
-from shared.process import announce_ready
-from shared.settings import load_settings
+from benchmarks.stock_worker import serve
 
 QUEUE = "bare"
 BODIES = f"dramatiq:{QUEUE}.msgs"
@@ -26,13 +24,5 @@ def declare(redis_url: str) -> tuple[RedisBroker, dramatiq.Actor[[], Any]]:
     return broker, nothing
 
 
-def main() -> None:
-    settings = load_settings()
-    broker, _ = declare(settings.require_redis())
-    dramatiq.Worker(broker).start()
-    announce_ready(settings)
-    threading.Event().wait()
-
-
 if __name__ == "__main__":
-    main()
+    serve(declare)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dramatiq
@@ -28,7 +29,8 @@ def declare(redis_url: str) -> tuple[RedisBroker, dramatiq.Actor[[], Any]]:
     return broker, note_the_time
 
 
-def main() -> None:
+def serve(declare: Callable[[str], tuple[RedisBroker, object]]) -> None:
+    """Run what ``declare`` makes of the URL of Redis, with Dramatiq's own worker, for ever."""
     settings = load_settings()
     broker, _ = declare(settings.require_redis())
     dramatiq.Worker(broker).start()
@@ -37,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(declare)

@@ -64,15 +64,16 @@ class TaskSteps:
             if beside.is_over:
                 return None
             turn = _Turn(beside)
+            result: Output | StepFailed
             try:
-                return await self._run(job, turn.reached)
+                result = await self._run(job, turn.reached)
             except StepFailed as failed:
-                return failed
+                result = failed
             except Exception as interruption:  # noqa: BLE001 - raised when all have ended
                 beside.interruptions.append(interruption)
                 return None
-            finally:
-                turn.end()
+            turn.end()
+            return result
 
     async def _run(self, job: Job[Output], reached: Callable[[], Reached | None]) -> Output:
         key = Key.of(job)
@@ -214,7 +215,7 @@ class _Run:
         except asyncio.CancelledError:
             await asyncio.wait({writing}, timeout=NOTICE)
             writing.cancel()
-            await asyncio.wait({writing})
+            await asyncio.gather(writing, return_exceptions=True)  # the stop comes first
             raise
 
     async def _work(self) -> Any:

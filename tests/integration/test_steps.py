@@ -470,13 +470,15 @@ async def test_side_by_side_means_a_few_at_a_time_in_their_order(
 
 
 async def test_after_a_transient_failure_the_others_are_finished_and_only_it_is_run_again(
-    attempts: Attempts,
+    attempts: Attempts, database: Database
 ) -> None:
     crowd = Crowd({4: Transient("bad", code="model_bad_output")})
     async with attempts.attempt() as steps:
         with pytest.raises(Transient):
             await run_all(steps, crowd.jobs(10))
     assert sorted(crowd.runs) == list(range(10))
+    found = await task(database, attempts.task_id)
+    assert (found["progress"], found["progress_message"]) == (94, "9 of 10 lessons")
     async with attempts.attempt() as steps:
         assert len(await run_all(steps, crowd.jobs(10))) == 10
     assert crowd.runs.count(4) == 2
