@@ -61,11 +61,12 @@ up: setup ## Run everything with embedded servers: make up PORT=8080
 test: setup ## Run all tests, or some: make test ARGS="tests/unit -k outbox"
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: setup ## Lint, format check, types, import law
+check: setup ## Lint, format check, types, import law, catalog
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "Some files are not formatted: make fmt" >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 	@report=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$report" >&2; exit 1; }
+	@$(BIN)/python -m worker_service.generators.offline check
 
 fmt: setup ## Format the code and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix .

@@ -16,6 +16,8 @@ from shared.roadmap import CalendarDate, Roadmap, RoadmapRequest, Shape
 FARTHEST_START = timedelta(days=5 * 365)
 """A plan that starts in 9999 would end where no calendar reaches."""
 
+SHORTEST_PLAN = timedelta(days=6)
+"""From its first day to its last."""
 
 LONGEST_DEADLINE = 30 * 86_400
 """Seconds. A task that may take longer needs no deadline."""
@@ -31,10 +33,17 @@ def _within_reach(value: date) -> date:
     return value
 
 
+def _a_week_ahead(value: date) -> date:
+    if _within_reach(value) < (datetime.now(UTC) + SHORTEST_PLAN).date():
+        raise ValueError("is less than a week ahead; send a later date")
+    return value
+
+
 class NewRoadmapRequest(RoadmapRequest):
     """A request as it comes in. Once accepted, its start date may pass while it waits."""
 
     start_date: Annotated[CalendarDate, AfterValidator(_within_reach)] | None = None
+    until: Annotated[CalendarDate, AfterValidator(_a_week_ahead)] | None = None
 
 
 class TaskSubmission(Shape):

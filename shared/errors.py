@@ -77,10 +77,15 @@ class GoalNotCovered(Permanent):
 
     code = "goal_not_covered"
 
-    def __init__(self, goal: str, nearest: list[str]) -> None:
+    def __init__(
+        self, goal: str, nearest: list[str], *, reason: str = "", detail: str | None = None
+    ) -> None:
+        """``reason`` is a sentence; ``detail`` says all of it in another language."""
         listed = ", ".join(nearest)
+        why = f" {reason}" if reason else ""
         super().__init__(
-            f"No roadmap covers “{goal}”. The nearest goals that are covered: {listed}. "
+            detail
+            or f"No roadmap covers “{goal}”.{why} The nearest goals that are covered: {listed}. "
             "Submit a new task with one of them.",
             nearest=nearest,
         )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "zh")
 
 
 class Shape(BaseModel):
@@ -30,6 +30,24 @@ class Level(StrEnum):
     BEGINNER = "beginner"
     INTERMEDIATE = "intermediate"
     ADVANCED = "advanced"
+
+
+class Weekday(StrEnum):
+    MONDAY = "mon"
+    TUESDAY = "tue"
+    WEDNESDAY = "wed"
+    THURSDAY = "thu"
+    FRIDAY = "fri"
+    SATURDAY = "sat"
+    SUNDAY = "sun"
+
+    @property
+    def number(self) -> int:
+        """Monday is 0, as in ``date.weekday()``."""
+        return list(Weekday).index(self)
+
+
+WORKING_DAYS = tuple(Weekday)[:5]
 
 
 def _plain_text(value: str) -> str:
@@ -86,6 +104,12 @@ Topic = Annotated[
 ]
 
 
+def _each_once(days: tuple[Weekday, ...]) -> tuple[Weekday, ...]:
+    if not days:
+        raise ValueError("names no day; leave it out to study from Monday to Friday")
+    return tuple(day for day in Weekday if day in days)
+
+
 class RoadmapRequest(Shape):
     """What the learner asks for: the ``input`` of a task."""
 
@@ -112,6 +136,9 @@ class RoadmapRequest(Shape):
         strict=True,
         description="How many weeks the plan may take; open if absent.",
     )
+    until: CalendarDate | None = Field(
+        default=None, description="The last day of the plan, in place of weeks."
+    )
     start_date: CalendarDate | None = Field(
         default=None, description="First day of the plan; the day of submission if absent."
     )
@@ -121,7 +148,24 @@ class RoadmapRequest(Shape):
     exclude: tuple[Topic, ...] = Field(
         default=(), max_length=20, description="Topics to leave out unless the goal needs them."
     )
+    study_days: Annotated[tuple[Weekday, ...], Field(max_length=7), AfterValidator(_each_once)] = (
+        Field(default=WORKING_DAYS, description="Days of the week on which the learner studies.")
+    )
     language: Annotated[str, AfterValidator(_known_language)] = "en"
+
+    @model_validator(mode="after")
+    def _one_end(self) -> RoadmapRequest:
+        if self.weeks is not None and self.until is not None:
+            raise ValueError("weeks and until both say when to end; send one of them")
+        if self.start_date and self.until and (self.until - self.start_date).days < 6:
+            raise ValueError("until must be at least a week after start_date; send a later day")
+        return self
+
+    def weeks_from(self, start: date) -> int | None:
+        """Whole weeks that a plan from ``start`` may take, 0 if none; None if it is open."""
+        if self.until is None:
+            return self.weeks
+        return max(0, (self.until - start).days + 1) // 7
 
 
 # --- the roadmap ---------------------------------------------------------------------------------
@@ -140,6 +184,7 @@ class Resource(Shape):
     url: str
     type: Literal["documentation", "article", "book", "course", "video", "tool"] = "documentation"
     language: str = "en"
+    written: date | None = Field(default=None, description="When the address was written down.")
     check: Literal["ok", "unverified", "broken"] = "unverified"
     source: Literal["catalog", "model"] = Field(
         default="catalog", description="Who names it; a model may invent addresses."
@@ -173,6 +218,11 @@ class Concept(Shape):
     hours: float = Field(gt=0)
     week_from: int = Field(ge=1)
     week_to: int = Field(ge=1)
+    starts_on: date | None = None
+    ends_on: date | None = None
+    mastery: int = Field(
+        default=2, ge=1, le=3, description="1: recognise it, 2: use it unaided, 3: be fluent."
+    )
     prerequisites: tuple[Prerequisite, ...] = ()
     outcomes: tuple[str, ...] = Field(min_length=1, description="What the learner can then do.")
     practice: tuple[str, ...] = ()
@@ -205,6 +255,7 @@ class Stage(Shape):
     description: str
     outcome: str
     hours: float
+    buffer_hours: float = Field(default=0, ge=0, description="Kept free at its end.")
     week_from: int
     week_to: int
     modules: tuple[Module, ...] = Field(min_length=1)
@@ -214,6 +265,15 @@ class Stage(Shape):
 class DroppedConcept(Shape):
     concept_id: str
     name: str
+    reason: str
+
+
+class LoweredConcept(Shape):
+    """Planned with less mastery than usual, to fit the time."""
+
+    concept_id: str
+    name: str
+    mastery: int
     reason: str
 
 
@@ -227,6 +287,8 @@ class Fit(Shape):
     feasible: bool
     suggestion: str | None = None
     dropped: tuple[DroppedConcept, ...] = ()
+    lowered: tuple[LoweredConcept, ...] = ()
+    buffer_hours: float = 0
 
 
 class GeneratedBy(Shape):
@@ -248,6 +310,7 @@ class Roadmap(Shape):
     end_date: date
     total_hours: float
     weeks: int
+    study_days: tuple[Weekday, ...] = WORKING_DAYS
     stages: tuple[Stage, ...] = Field(min_length=1)
     fit: Fit
     warnings: tuple[str, ...] = ()

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from shared.errors import WaymarkError
+from waymark.commands.catalog import catalog
 from waymark.commands.config import config
 from waymark.commands.db import db
 from waymark.commands.demo import demo
 from waymark.commands.outbox import outbox
 from waymark.commands.plain import Command, group, help_without_command
+from waymark.commands.plan import plan
 from waymark.commands.tasks import tasks
 from waymark.commands.up import up
 from waymark.complaints import Complaint, complain
@@ -28,8 +30,10 @@ EPILOG = "\b\nExit codes:\n" + "\n".join(
 app = group("Learning roadmaps over HTTP. An accepted task is never lost.", epilog=EPILOG)
 app.command(cls=Command)(up)
 app.command(cls=Command)(demo)
+app.command(cls=Command)(plan)
 app.add_typer(tasks, name="tasks")
 app.add_typer(outbox, name="outbox")
+app.add_typer(catalog, name="catalog")
 app.add_typer(db, name="db")
 app.command(cls=Command)(config)
 

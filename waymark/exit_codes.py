@@ -22,7 +22,7 @@ EXIT_CODES = {
     ExitCode.OK: "done",
     ExitCode.UNEXPECTED: "unexpected error, or a process cannot start",
     ExitCode.USAGE: "wrong usage, or the API refuses the input",
-    ExitCode.TASK_FAILED: "the awaited task failed or was canceled",
+    ExitCode.TASK_FAILED: "the awaited task failed or was canceled, or no plan can be made",
     ExitCode.NOT_FOUND: "no such task, roadmap or dead letter",
     ExitCode.TIMED_OUT: "waited long enough; the task goes on",
     ExitCode.UNREACHABLE: "the server does not answer",

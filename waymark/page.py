@@ -23,8 +23,8 @@ class Page:
     def __init__(self, rows: Sequence[Row] = ()) -> None:
         """``rows`` are all that will be printed, to measure them."""
         self._console = Console(highlight=False, markup=False)
-        self._spans = max((len(span) for _, span, _ in rows), default=0)
-        self._hours = max((len(hours) for _, _, hours in rows), default=0)
+        self._spans = max((cell_len(span) for _, span, _ in rows), default=0)
+        self._hours = max((cell_len(hours) for _, _, hours in rows), default=0)
         self._names = max((cell_len(name) for name, _, _ in rows), default=0)
         self._width: int | None = None
         if self._console.is_terminal:
@@ -39,7 +39,7 @@ class Page:
         """The name, folded if it is too long, and what belongs to the right of it."""
         first, *rest = self._folded(name, self._names)
         line = _styled(first, name_style).append(" " * (self._names - cell_len(first)))
-        line.append(f"  {span:>{self._spans}}  {hours:>{self._hours}}", style)
+        line.append(f"  {_right(span, self._spans)}  {_right(hours, self._hours)}", style)
         for one in (line, *(_styled(more, name_style) for more in rest)):
             self._print(one)
 
@@ -70,6 +70,11 @@ class Page:
     def _print(self, line: Text) -> None:
         line.rstrip()
         self._console.print(line, soft_wrap=True)
+
+
+def _right(text: str, width: int) -> str:
+    """At the right edge of its column, in cells: a Chinese character takes two."""
+    return " " * (width - cell_len(text)) + text
 
 
 def _styled(text: str, style: str) -> Text:

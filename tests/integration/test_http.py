@@ -288,6 +288,9 @@ async def test_a_plan_may_start_today_or_within_five_years(
 
 # --- what is refused ---
 
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+IN_TWO_WEEKS = (datetime.now(UTC) + timedelta(weeks=2)).date().isoformat()
+IN_FOUR_WEEKS = (datetime.now(UTC) + timedelta(weeks=4)).date().isoformat()
 YESTERDAY = (datetime.now(UTC) - timedelta(days=2)).date().isoformat()
 
 REFUSED: dict[str, tuple[object, str, str]] = {
@@ -331,12 +334,22 @@ REFUSED: dict[str, tuple[object, str, str]] = {
     "start in 9999": (a_goal(start_date="9999-12-31"), "/input/start_date", "too far ahead"),
     "start as a number": (a_goal(start_date=4102444800), "/input/start_date", "2030-01-31"),
     "start on no day": (a_goal(start_date="2031-02-30"), "/input/start_date", "valid date"),
+    "end in the past": (a_goal(until=YESTERDAY), "/input/until", "in the past"),
+    "end within a week": (a_goal(until=TOMORROW), "/input/until", "less than a week ahead"),
+    "end before its start": (
+        a_goal(start_date=IN_FOUR_WEEKS, until=IN_TWO_WEEKS),
+        "/input",
+        "at least a week after start_date",
+    ),
+    "two ends": (a_goal(weeks=3, until=IN_FOUR_WEEKS), "/input", "send one of them"),
+    "no study day": (a_goal(study_days=[]), "/input/study_days", "names no day"),
+    "an odd study day": (a_goal(study_days=["someday"]), "/input/study_days/0", "'mon'"),
     "51 known topics": (a_goal(known_topics=["x"] * 51), "/input/known_topics", "at most 50"),
     "21 exclusions": (a_goal(exclude=["x"] * 21), "/input/exclude", "at most 20"),
     "topics as text": (a_goal(known_topics="SQL"), "/input/known_topics", "JSON array"),
     "empty topic": (a_goal(known_topics=["a", ""]), "/input/known_topics/1", "is empty"),
     "long topic": (a_goal(exclude=["x" * 101]), "/input/exclude/0", "at most 100"),
-    "unsupported language": (a_goal(language="tlh"), "/input/language", "choose one of: en"),
+    "unsupported language": (a_goal(language="tlh"), "/input/language", "choose one of: en, zh"),
     "bad level": (a_goal(level="god"), "/input/level", "'beginner', 'intermediate' or"),
     "bad priority": (a_goal() | {"priority": "urgent"}, "/priority", "'high', 'normal' or 'low'"),
     "priority as a number": (a_goal() | {"priority": 1}, "/priority", "'high', 'normal' or 'low'"),

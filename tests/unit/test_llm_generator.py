@@ -295,7 +295,7 @@ async def test_what_another_attempt_may_mend_is_left_to_it(fault: dict[str, Any]
 
 
 async def test_what_the_catalog_refuses_for_another_reason_is_said_as_it_is() -> None:
-    request = RoadmapRequest(goal="git", known_topics=("Git", "pull requests", "git rebase"))
+    request = RoadmapRequest(goal="window functions", known_topics=("window functions",))
     with pytest.raises(Permanent) as refusal:
         await generated(ScriptedModel(wanted=REFUSED), request)
     assert refusal.value.code == "nothing_left_to_learn"

@@ -198,7 +198,8 @@ def test_weeks_and_the_last_day_follow_from_hours() -> None:
     made = plan(*(with_(f"Part {n}", hours=4) for n in range(5)), hours_per_week=5, weeks=2)
     assert (made.total_hours, made.weeks) == (20, 4)
     assert made.end_date == date(2030, 2, 3)
-    assert made.fit.suggestion == "The goal needs 10 hours a week, or 4 weeks at 5 hours a week."
+    later = "until 2030-02-03 at 5 hours a week"
+    assert made.fit.suggestion == f"The goal needs 10 hours a week, or {later}."
 
 
 def test_a_plan_that_would_outlive_the_calendar_is_refused() -> None:

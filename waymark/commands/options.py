@@ -68,16 +68,34 @@ HoursOption = Annotated[
 WeeksOption = Annotated[
     int | None, typer.Option("--weeks", metavar="WEEKS", help="Weeks the plan may take.")
 ]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", metavar="DATE", help="Last day, as YYYY-MM-DD, in place of --weeks."),
+]
+StudyDaysOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--study-days",
+        metavar="DAYS",
+        help="Days of study, such as mon,wed,sat. Default: Monday to Friday.",
+    ),
+]
 StartOption = Annotated[
     str | None, typer.Option("--start", metavar="DATE", help="First day, as YYYY-MM-DD.")
 ]
 KnownOption = Annotated[
     list[str] | None,
-    typer.Option("--known", metavar="TOPIC", help="A topic you know. May be repeated."),
+    typer.Option(
+        "--known", metavar="TOPIC", help="Topics you know, with commas between. May be repeated."
+    ),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
-    typer.Option("--exclude", metavar="TOPIC", help="A topic to leave out. May be repeated."),
+    typer.Option(
+        "--exclude",
+        metavar="TOPIC",
+        help="Topics to leave out, with commas between. May be repeated.",
+    ),
 ]
 LanguageOption = Annotated[
     str | None, typer.Option("--language", metavar="CODE", help="Language of the roadmap.")
@@ -161,20 +179,31 @@ def request_of(
     level: str | None,
     hours: float | None,
     weeks: int | None,
+    until: str | None,
     start: str | None,
+    study_days: list[str] | None,
     known: list[str] | None,
     exclude: list[str] | None,
     language: str | None,
 ) -> dict[str, Any]:
     """The ``input`` of a task; what was not said is left to the API's defaults."""
+    days = [day.lower() for day in _each(study_days)]
     said = {
         "goal": goal,
         "level": level,
         "hours_per_week": hours,
         "weeks": weeks,
+        "until": until,
         "start_date": start,
-        "known_topics": known or None,
-        "exclude": exclude or None,
+        "study_days": days or None,
+        "known_topics": _each(known) or None,
+        "exclude": _each(exclude) or None,
         "language": language,
     }
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _each(lists: list[str] | None) -> list[str]:
+    """The topics of options such as ``--known "git, sql" --known docker``."""
+    parts = (part.strip() for one in lists or () for part in re.split("[,，、]", one))
+    return [part for part in parts if part]

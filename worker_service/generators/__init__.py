@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
+from typing import TYPE_CHECKING
 
-from shared.settings import Settings
-from worker_service.generators.offline.generator import OfflineGenerator
 from worker_service.generators.port import RoadmapGenerator
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from shared.settings import Settings
 
 __all__ = ["RoadmapGenerator", "choose"]
 
@@ -16,6 +19,9 @@ def choose(settings: Settings, redis_client: Redis) -> RoadmapGenerator:
 
     ``redis_client`` is where workers share the rate of a model's calls.
     """
+    # Imported here: who plans without a task needs no broker, and the planner is large.
+    from worker_service.generators.offline.generator import OfflineGenerator
+
     if settings.llm_model is None:
         return OfflineGenerator()
     return _with_model(settings, settings.llm_model, redis_client)
@@ -26,6 +32,7 @@ def _with_model(settings: Settings, model_name: str, redis_client: Redis) -> Roa
     from worker_service.generators.llm import LlmGenerator
     from worker_service.generators.llm.bucket import Bucket
     from worker_service.generators.llm.model import Model
+    from worker_service.generators.offline.generator import OfflineGenerator
 
     per_minute = settings.llm_calls_per_minute
     bucket = Bucket(redis_client, per_minute, settings.llm_api_key) if per_minute else None

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from shared.roadmap import Concept, Module, Question, Resource, Roadmap, Stage
 from worker_service.generators.offline.catalog import Catalog
-from worker_service.generators.offline.content import OfflineContent, content_of
+from worker_service.generators.offline.content import OfflineContent, content_of, resources_of
 from worker_service.generators.port import StepFailed
 
 from . import wording
@@ -146,11 +146,9 @@ def _address(url: str) -> str | None:
 @cache
 def _known_addresses(catalog: Catalog) -> Mapping[str | None, Resource]:
     return {
-        _address(link.url): Resource(
-            title=link.title, url=link.url, type=link.type, source="catalog"
-        )
+        _address(one.url): one
         for concept in catalog.concepts.values()
-        for link in concept.resources
+        for one in resources_of(concept)
     }
 
 

@@ -8,7 +8,8 @@ import structlog
 
 from shared.errors import GoalNotCovered, Permanent
 from shared.roadmap import GeneratedBy, Roadmap, RoadmapRequest
-from worker_service.generators.offline.catalog import Catalog, load_catalog
+from worker_service.generators.offline.catalog import Catalog
+from worker_service.generators.offline.reading import load_catalog
 from worker_service.generators.partials import partials
 from worker_service.generators.port import (
     Call,
@@ -51,10 +52,11 @@ class LlmGenerator:
         self.asking = Asking(model, model_name)
         self.fallback = fallback
         self.at_once = at_once
-        self.catalog = load_catalog()
+        self.catalog_version = load_catalog().version
 
     async def generate(self, request: RoadmapRequest, *, today: date, steps: Steps) -> Roadmap:
-        shelf = shelf_for(self.catalog, request.goal)
+        catalog = load_catalog(request.language)
+        shelf = shelf_for(catalog, request.goal)
         try:
             understanding = await self._understand(request, steps)
             outline = await Designing(request, understanding, shelf, self.asking, steps).outline()
@@ -63,7 +65,7 @@ class LlmGenerator:
         start = request.start_date or today
         warnings = wording.kept_in_spite(outline, request, shelf)
         plan = await steps.run(self._schedule(request, understanding, outline, start, warnings))
-        return await self._with_lessons(plan, shelf, steps)
+        return await self._with_lessons(plan, catalog, shelf, steps)
 
     async def _understand(self, request: RoadmapRequest, steps: Steps) -> Understanding:
         prompt = prompts.understand(request)
@@ -86,7 +88,7 @@ class LlmGenerator:
             name=NAME,
             version=VERSION,
             model=self.asking.model_name,
-            catalog_version=self.catalog.version,
+            catalog_version=self.catalog_version,
         )
 
         async def work(_call: Call) -> Roadmap:
@@ -109,7 +111,9 @@ class LlmGenerator:
             partials=partials,
         )
 
-    async def _with_lessons(self, plan: Roadmap, shelf: Catalog | None, steps: Steps) -> Roadmap:
+    async def _with_lessons(
+        self, plan: Roadmap, catalog: Catalog, shelf: Catalog | None, steps: Steps
+    ) -> Roadmap:
         concepts = list(plan.concepts())
         jobs = [
             self.asking.job(f"lesson:{one.id}", Lesson, prompts.lesson(plan, one))
@@ -117,7 +121,7 @@ class LlmGenerator:
         ]
         lessons = await steps.run_all(jobs, at_once=self.at_once, span=LESSONS, unit="lessons")
         by_id = {one.id: lesson for one, lesson in zip(concepts, lessons, strict=True)}
-        return fill(plan, by_id, self.catalog, shelf)
+        return fill(plan, by_id, catalog, shelf)
 
     async def _without_model(
         self, request: RoadmapRequest, today: date, steps: Steps, failed: StepFailed | NotDesigned

@@ -16,14 +16,14 @@ from shared.roadmap import (
     RoadmapRequest,
     Stage,
 )
-from worker_service.generators.offline import wording
-from worker_service.generators.offline.layout import fill_weeks, last_day
+from worker_service.generators.offline.calendar import Calendar, Slot, day_after
+from worker_service.generators.offline.voices import voice_of
 
 from .outline import Outline, PlannedConcept, PlannedModule, PlannedStage
 from .shapes import Understanding
 
-Span = tuple[int, int]
-"""First and last week."""
+MOST_HOURS_A_WEEK = 80
+"""What a request may ask for."""
 
 
 def schedule(
@@ -41,9 +41,10 @@ def schedule(
     """
     concepts = list(outline.concepts())
     hours = [half_hours(one.hours) for one in concepts]
-    spans = fill_weeks(hours, request.hours_per_week)
-    weeks = spans[-1][1]
-    shown = map(_concept, concepts, hours, spans)
+    calendar = Calendar(start, request.hours_per_week, request.study_days)
+    slots = list(map(calendar.take, hours))
+    weeks = slots[-1].week_to
+    shown = map(_concept, concepts, hours, slots)
     return Roadmap(
         title=understanding.title,
         summary=understanding.summary,
@@ -51,11 +52,12 @@ def schedule(
         level=request.level,
         language=request.language,
         start_date=start,
-        end_date=last_day(start, weeks),
+        end_date=day_after(start, weeks * 7 - 1),
         total_hours=sum(hours),
         weeks=weeks,
+        study_days=request.study_days,
         stages=tuple(_stage(stage, shown) for stage in outline.stages),
-        fit=_fit(request, sum(hours), weeks),
+        fit=_fit(request, start, sum(hours), weeks),
         warnings=tuple(warnings),
         generated_by=generated_by,
     )
@@ -93,7 +95,7 @@ def _module(module: PlannedModule, shown: Iterator[Concept]) -> Module:
     )
 
 
-def _concept(one: PlannedConcept, hours: float, span: Span) -> Concept:
+def _concept(one: PlannedConcept, hours: float, slot: Slot) -> Concept:
     return Concept(
         id=one.id,
         name=one.name,
@@ -102,20 +104,31 @@ def _concept(one: PlannedConcept, hours: float, span: Span) -> Concept:
         kind=one.kind,
         difficulty=one.difficulty,
         hours=hours,
-        week_from=span[0],
-        week_to=span[1],
+        week_from=slot.week_from,
+        week_to=slot.week_to,
+        starts_on=slot.starts_on,
+        ends_on=slot.ends_on,
         prerequisites=tuple(Prerequisite(concept_id=need) for need in one.needs),
         outcomes=one.outcomes,
         content="missing",
     )
 
 
-def _fit(request: RoadmapRequest, hours: float, weeks: int) -> Fit:
+def _fit(request: RoadmapRequest, start: date, hours: float, weeks: int) -> Fit:
+    asked = request.weeks_from(start)
+    feasible = asked is None or weeks <= asked
+    pace = math.ceil(hours / (asked or 1) * 2) / 2
     return Fit(
         hours_per_week=request.hours_per_week,
-        requested_weeks=request.weeks,
+        requested_weeks=asked,
         planned_hours=hours,
         planned_weeks=weeks,
-        feasible=request.weeks is None or weeks <= request.weeks,
-        suggestion=wording.suggestion(request, hours, weeks),
+        feasible=feasible,
+        suggestion=None
+        if feasible
+        else voice_of(request.language).suggestion(
+            pace if pace <= MOST_HOURS_A_WEEK else None,
+            day_after(start, weeks * 7 - 1),
+            request.hours_per_week,
+        ),
     )

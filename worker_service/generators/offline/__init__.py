@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 
-from shared import roadmap
 from shared.roadmap import Fit, GeneratedBy, Roadmap, RoadmapRequest
 
-from . import wording
-from .catalog import Catalog, Concept, load_catalog
+from . import cutting, wording
+from .calendar import Calendar, day_after
+from .catalog import Catalog
 from .content import contents_of, with_content
-from .layout import Step, build_stages, fill_weeks, last_day
+from .fitting import BUFFER, PROJECTS
+from .layout import Layout
 from .matching import Match, match_goal
+from .milestones import close
 from .ordering import arrange
 from .planning import Selection, select
+from .reading import load_catalog
+from .voices import voice_of
 
 __all__ = ["design", "load_catalog", "plan"]
 
 NAME = "offline"
-VERSION = "2"
+VERSION = "3"
+
+MOST_HOURS_A_WEEK = 80
+"""What a request may ask for."""
 
 
 def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
@@ -27,7 +35,7 @@ def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
     Raises GoalNotCovered when the catalog has no plan for the goal, and Permanent when nothing is
     left to learn.
     """
-    catalog = load_catalog()
+    catalog = load_catalog(request.language)
     match = match_goal(catalog, request.goal)
     designed = design(catalog, request, match, today=today)
     return with_content(designed, contents_of(catalog, designed))
@@ -36,72 +44,67 @@ def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
 def design(catalog: Catalog, request: RoadmapRequest, match: Match, *, today: date) -> Roadmap:
     """The whole plan but for the content of its concepts.
 
-    Raises Permanent when nothing is left to learn, or when it would end after the year 9999.
+    Raises Permanent when nothing is left to learn, when there is less than a week for it, or when
+    it would end after the year 9999.
     """
-    selection = select(catalog, request, match)
-    order = arrange(catalog, {one: selection.hours[one] for one in selection.kinds})
-    steps = _steps(catalog, request, selection, order)
-    fit = _fit(request, selection, steps)
+    selection = select(catalog, request, match, start=request.start_date or today)
+    return laid_out(request, match, selection, today=today)
+
+
+def laid_out(
+    request: RoadmapRequest, match: Match, selection: Selection, *, today: date
+) -> Roadmap:
+    """Put what was selected in order, cut it into stages, and set it on the calendar."""
     start = request.start_date or today
+    catalog, fitted = selection.catalog, selection.fitted
+    order = arrange(catalog, fitted.hours)
+    parts = close(selection, cutting.stages(order, fitted.hours), request.level)
+    layout = Layout(selection, parts, wording.why(selection, order))
+    stages = layout.stages(Calendar(start, request.hours_per_week, request.study_days))
+    hours, weeks = sum(stage.hours for stage in stages), stages[-1].week_to
     return Roadmap(
         title=selection.aim.title,
-        summary=wording.summary(match),
+        summary=wording.summary(catalog, match),
         goal=request.goal,
         level=request.level,
         language=request.language,
         start_date=start,
-        end_date=last_day(start, fit.planned_weeks),
-        total_hours=fit.planned_hours,
-        weeks=fit.planned_weeks,
-        stages=build_stages(catalog, steps, selection.known),
-        fit=fit,
+        end_date=day_after(start, weeks * 7 - 1),
+        total_hours=hours,
+        weeks=weeks,
+        study_days=request.study_days,
+        stages=stages,
+        fit=_fit(request, selection, start, hours, weeks),
         warnings=selection.warnings,
         generated_by=GeneratedBy(name=NAME, version=VERSION, catalog_version=catalog.version),
     )
 
 
-def _steps(
-    catalog: Catalog, request: RoadmapRequest, selection: Selection, order: list[Concept]
-) -> list[Step]:
-    spans = fill_weeks([selection.hours[one.id] for one in order], request.hours_per_week)
-    reasons = wording.why(catalog, selection, order)
-    return [
-        Step(one, _shown(one, selection, reasons[one.id], span))
-        for one, span in zip(order, spans, strict=True)
-    ]
-
-
-def _shown(
-    concept: Concept, selection: Selection, why: str, span: tuple[int, int]
-) -> roadmap.Concept:
-    return roadmap.Concept(
-        id=concept.id,
-        name=concept.name,
-        description=concept.description,
-        why=why,
-        kind=selection.kinds[concept.id],
-        difficulty=concept.difficulty,
-        hours=selection.hours[concept.id],
-        week_from=span[0],
-        week_to=span[1],
-        prerequisites=tuple(
-            roadmap.Prerequisite(concept_id=edge.id, strength=edge.strength)
-            for edge in concept.requires
-            if edge.id in selection.kinds
-        ),
-        outcomes=wording.outcomes(concept),
+def _fit(
+    request: RoadmapRequest, selection: Selection, start: date, hours: float, weeks: int
+) -> Fit:
+    feasible = selection.weeks is None or weeks <= selection.weeks
+    return Fit(
+        hours_per_week=request.hours_per_week,
+        requested_weeks=selection.weeks,
+        planned_hours=hours,
+        planned_weeks=weeks,
+        feasible=feasible,
+        suggestion=None if feasible else _suggestion(request, selection, start),
+        dropped=selection.dropped,
+        lowered=selection.lowered,
+        buffer_hours=selection.fitted.buffer,
     )
 
 
-def _fit(request: RoadmapRequest, selection: Selection, steps: list[Step]) -> Fit:
-    hours = sum(step.shown.hours for step in steps)
-    weeks = steps[-1].shown.week_to
-    return Fit(
-        hours_per_week=request.hours_per_week,
-        requested_weeks=request.weeks,
-        planned_hours=hours,
-        planned_weeks=weeks,
-        feasible=request.weeks is None or weeks <= request.weeks,
-        suggestion=wording.suggestion(request, hours, weeks),
-        dropped=selection.dropped,
+def _suggestion(request: RoadmapRequest, selection: Selection, start: date) -> str:
+    """The pace, or the day, at which the same concepts fit with their projects and a buffer."""
+    concepts = sum(selection.fitted.hours.values())
+    needed = concepts * (1 + PROJECTS) * (1 + BUFFER)
+    pace = math.ceil(needed / (selection.weeks or 1) * 2) / 2
+    weeks = math.ceil(needed / request.hours_per_week)
+    return voice_of(request.language).suggestion(
+        pace if pace <= MOST_HOURS_A_WEEK else None,
+        day_after(start, weeks * 7 - 1),
+        request.hours_per_week,
     )

@@ -2,44 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
-import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 
 from shared.errors import StartupError
-from shared.roadmap import Level
-
-FOLDER = Path(__file__).parents[2] / "catalog"
-NOT_A_DOMAIN = {"goals.yaml", "projects.yaml", "words.yaml"}
-"""Every other file in the folder describes one domain."""
+from shared.roadmap import CalendarDate, Level
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=60)]
 Text = Annotated[str, Field(min_length=1, max_length=400)]
+HalfHours = Annotated[float, Field(ge=0.5, le=24, multiple_of=0.5)]
 STRICT = ConfigDict(extra="forbid")
 
-T = TypeVar("T")
+MOST_HOURS = 12
+"""Of ordinary mastery; what takes longer is more than one concept."""
+
+MOST_CHOICES = 64
+"""Catalogs with settled alternatives that are kept at hand."""
 
 
 class CatalogError(StartupError):
     """The catalog contradicts itself; the sentence names the file and the entry."""
 
 
+class Mastery(IntEnum):
+    """How well something is learned: recognise it, use it unaided, use it without thinking."""
+
+    ACQUAINTED = 1
+    WORKING = 2
+    FLUENT = 3
+
+
+def _rising(hours: tuple[float, float, float]) -> tuple[float, float, float]:
+    if any(later < earlier for earlier, later in pairwise(hours)):
+        raise ValueError("more mastery cannot take fewer hours")
+    if hours[1] > MOST_HOURS:
+        raise ValueError(f"{hours[1]:g} hours are too many for one concept: {MOST_HOURS} at most")
+    return hours
+
+
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """An edge: ``id`` has to be studied first (hard), or had better be (soft)."""
+    """An edge: ``id`` has to be studied first (hard), or had better be (soft).
+
+    Where any of several will do, ``one_of`` names the alternatives, and ``id`` is the one chosen.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     id: Slug
     reason: Text
     strength: Literal["hard", "soft"] = "hard"
+    one_of: Slug | None = None
 
     @property
     def hard(self) -> bool:
@@ -47,40 +67,76 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternatives:
+    """Concepts of which any one will do; the first is chosen unless something speaks for others."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    id: Slug
+    name: Text
+    members: Annotated[tuple[Slug, ...], Field(min_length=2)]
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
-    """Somewhere to read on. Nobody has checked the address for the learner."""
+    """Somewhere to read on. Nobody has checked the address for the learner since ``written``."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     title: Text
     url: Annotated[str, Field(pattern=r"^https://\S+$")]
+    written: CalendarDate
     type: Literal["documentation", "article", "book", "course", "video", "tool"] = "documentation"
+    language: Literal["en", "zh"] = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class QuizQuestion:
+    """``answer`` is the index of the right option, from 0."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    question: Text
+    options: Annotated[tuple[Text, ...], Field(min_length=4, max_length=4)]
+    answer: Annotated[int, Field(ge=0, le=3)]
+    explanation: Text
 
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """One thing to learn; ``hours`` are for ordinary mastery, outcomes complete "You can …"."""
+    """One thing to learn; ``hours`` are those of each mastery, outcomes complete "You can …"."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     id: Slug
     name: Text
     description: Text
+    why: Text
     domain: Slug
     cluster: Slug
     difficulty: Annotated[int, Field(ge=1, le=5)]
-    hours: Annotated[float, Field(ge=0.5, le=12, multiple_of=0.5)]
+    hours: Annotated[tuple[HalfHours, HalfHours, HalfHours], AfterValidator(_rising)]
     requires: tuple[Requirement, ...]
     outcomes: Annotated[tuple[Text, ...], Field(min_length=1, max_length=3)]
     practice: Annotated[tuple[Text, ...], Field(min_length=1, max_length=2)]
-    resources: Annotated[tuple[Link, ...], Field(min_length=1, max_length=2)]
-    aliases: tuple[Text, ...] = ()
+    resources: Annotated[tuple[Link, ...], Field(min_length=2, max_length=4)]
+    aliases: tuple[Text, ...]
+    """In every language, with the names in the other ones."""
     assumed_from: Literal[Level.INTERMEDIATE, Level.ADVANCED] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The concepts that have to come first, without exception."""
         return tuple(one.id for one in self.requires if one.hard)
+
+    @property
+    def implies(self) -> tuple[str, ...]:
+        """What nobody can have learned it without: hard edges but for those with alternatives."""
+        return tuple(one.id for one in self.requires if one.hard and one.one_of is None)
+
+    def hours_for(self, mastery: Mastery) -> float:
+        """Hours of a learner of ordinary speed, practice included."""
+        return self.hours[mastery - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +152,37 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What a goal comes down to: ``core`` at any price, ``supporting`` when there is time."""
+    """What a goal comes down to: ``core`` at any price, ``supporting`` when there is time.
+
+    ``extensions`` are offered when there is time left over.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     core: Annotated[tuple[Slug, ...], Field(min_length=1)]
     supporting: tuple[Slug, ...] = ()
+    extensions: tuple[Slug, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Something people ask for, in their words, and the concepts it comes down to."""
+    """Something people ask for, in their words, and the concepts it comes down to.
+
+    ``fluent`` are the core targets that need more than ordinary mastery; ``prefer`` are what it
+    chooses among alternatives; ``context`` are words that may be added without asking for more.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     id: Slug
-    kind: Literal["role", "skill", "project"]
+    kind: Literal["role", "skill", "exam", "project"]
     name: Text
     blurb: Text
     aliases: Annotated[tuple[Text, ...], Field(min_length=1)]
     targets: Targets
     context: tuple[str, ...] = ()
+    prefer: tuple[Slug, ...] = ()
+    fluent: tuple[Slug, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,181 +194,133 @@ class Project:
     id: Slug
     title: Text
     deliverable: Text
-    acceptance: Annotated[tuple[Text, ...], Field(min_length=1)]
+    acceptance: Annotated[tuple[Text, ...], Field(min_length=2)]
     requires: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    hours: Annotated[float, Field(ge=1, le=24, multiple_of=0.5)]
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Names of something that is not taught here, and the goals that come nearest to it."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    names: Annotated[tuple[Text, ...], Field(min_length=1)]
+    near: Annotated[tuple[Slug, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Names of a theme, and the clusters, alternatives or concepts that it stands for.
+
+    Who excludes a theme excludes all of it; who knows it knows what everybody does who says so,
+    ``knows``, and seldom all of it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    names: Annotated[tuple[Text, ...], Field(min_length=1)]
+    means: Annotated[tuple[Slug, ...], Field(min_length=1)]
+    knows: tuple[Slug, ...] = ()
+
+
+@dataclass(frozen=True)
 class Words:
-    """How requests are read; see words.yaml for what each list means."""
+    """How requests are read, in all languages at once; see words.yaml for what each list means."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    stop: frozenset[str]
-    generic: frozenset[str]
+    simplified: dict[str, str]
     same: dict[str, str]
-    audience: frozenset[str]
-    elsewhere: dict[str, frozenset[str]]
-    elsewhere_phrases: dict[str, tuple[str, ...]]
-    purpose: frozenset[str]
-    for_whom: frozenset[str]
+    stop: frozenset[str]
+    learning: frozenset[str]
+    joining: frozenset[str]
+    generic: frozenset[str]
     everyday: frozenset[str]
+    together: frozenset[str]
     without: frozenset[str]
+    wanting: frozenset[str]
+    besides: frozenset[str]
+    also: frozenset[str]
+    alternatively: frozenset[str]
+    background: frozenset[str]
+    purpose: frozenset[str]
+    purpose_first: frozenset[str]
+    for_whom: frozenset[str]
+    audience: frozenset[str]
+    said_with: dict[Slug, tuple[str, ...]]
+    groups: tuple[Group, ...]
+    elsewhere: tuple[Elsewhere, ...]
 
-    def akin_to(self, word: str) -> str | None:
-        """What we teach that comes near a word for something we do not; None for other words."""
-        return next((kin for kin, words in self.elsewhere.items() if word in words), None)
+    @cached_property
+    def silent(self) -> frozenset[str]:
+        """The words that name nothing."""
+        return self.stop.union(
+            *(self.learning, self.joining, self.purpose, self.for_whom, self.besides, self.also)
+        )
 
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    id: Slug
-    name: Text
+    @cached_property
+    def plain(self) -> frozenset[str]:
+        """The words of every list."""
+        return self.silent.union(
+            *(self.generic, self.everyday, self.together, self.without, self.wanting),
+            *(self.alternatively, self.background, self.purpose_first, self.audience),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalog:
-    """Everything above, checked against itself. Compared by identity, so it can key a cache."""
+    """Everything above in one language. Compared by identity, so it can key a cache.
 
+    Texts are in ``language``; names and aliases to be recognised by are in every language.
+    """
+
+    folder: Path
     version: str
+    language: str
     domains: Mapping[str, str]
     clusters: Mapping[str, Cluster]
     concepts: Mapping[str, Concept]
+    alternatives: Mapping[str, Alternatives]
     goals: Mapping[str, Goal]
     projects: Mapping[str, Project]
     words: Words
 
-    def ancestors(self, ids: frozenset[str]) -> frozenset[str]:
+    def ancestors(self, ids: Iterable[str]) -> frozenset[str]:
         """The given concepts with everything that any of them needs, directly or not."""
+        return self._beneath(ids, chosen=True)
+
+    def implied(self, ids: Iterable[str]) -> frozenset[str]:
+        """The given concepts with all that who knows them must know, whatever they chose."""
+        return self._beneath(ids, chosen=False)
+
+    def _beneath(self, ids: Iterable[str], *, chosen: bool) -> frozenset[str]:
         found: set[str] = set()
         waiting = list(ids)
         while waiting:
             one = waiting.pop()
             if one not in found:
                 found.add(one)
-                waiting.extend(self.concepts[one].needs)
+                concept = self.concepts[one]
+                waiting.extend(concept.needs if chosen else concept.implies)
         return frozenset(found)
 
-
-@cache
-def load_catalog() -> Catalog:
-    """The catalog that comes with the package, read once per process."""
-    return read_catalog(FOLDER)
+    def choosing(self, choices: Mapping[str, str]) -> Catalog:
+        """The same with each of these alternatives settled on the given member."""
+        return _settled(self, frozenset(choices.items()))
 
 
-def read_catalog(folder: Path) -> Catalog:
-    """Read and check a folder of YAML files; raises CatalogError naming file and entry."""
-    files = {path.name: path.read_bytes() for path in sorted(folder.glob("*.yaml"))}
-    content = {name: _parse(name, raw) for name, raw in files.items()}
-    domains: dict[str, str] = {}
-    clusters: dict[str, Cluster] = {}
-    concepts: dict[str, Concept] = {}
-    for name in content.keys() - NOT_A_DOMAIN:
-        head = _checked(TypeAdapter(_Head), content[name].get("domain"), name, "domain")
-        _add(domains, head.id, head.name, name)
-    for name in sorted(content.keys() - NOT_A_DOMAIN):
-        for cluster in _entries(Cluster, content, name, "clusters"):
-            _add(clusters, cluster.id, cluster, name)
-        domain = {"domain": content[name]["domain"]["id"]}
-        for concept in _entries(Concept, content, name, "concepts", **domain):
-            _add(concepts, concept.id, concept, name)
-    catalog = Catalog(
-        version=_version(files),
-        domains=domains,
-        clusters=clusters,
-        concepts=concepts,
-        goals={goal.id: goal for goal in _entries(Goal, content, "goals.yaml", "goals")},
-        projects={one.id: one for one in _entries(Project, content, "projects.yaml", "projects")},
-        words=_checked(TypeAdapter(Words), content.get("words.yaml"), "words.yaml", "the file"),
+@lru_cache(MOST_CHOICES)
+def _settled(catalog: Catalog, choices: frozenset[tuple[str, str]]) -> Catalog:
+    members = dict(choices)
+    concepts = {one.id: _choose(one, members) for one in catalog.concepts.values()}
+    return replace(catalog, concepts=concepts)
+
+
+def _choose(concept: Concept, members: Mapping[str, str]) -> Concept:
+    if not any(edge.one_of in members for edge in concept.requires):
+        return concept
+    edges = tuple(
+        replace(edge, id=members.get(edge.one_of or "", edge.id)) for edge in concept.requires
     )
-    _check_references(catalog)
-    _check_order(catalog)
-    return catalog
-
-
-def _parse(name: str, raw: bytes) -> dict[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast
-    try:
-        parsed = yaml.load(raw, Loader=loader)  # noqa: S506 – both are safe loaders
-    except yaml.YAMLError as error:
-        raise CatalogError(f"{name} is not valid YAML: {error}") from error
-    if not isinstance(parsed, dict):
-        raise CatalogError(f"{name} must hold a mapping at its top level.")
-    return parsed
-
-
-def _entries(
-    kind: type[T], content: dict[str, dict[str, Any]], name: str, key: str, **more: str
-) -> Iterator[T]:
-    adapter = TypeAdapter(kind)
-    for position, entry in enumerate(content.get(name, {}).get(key) or (), start=1):
-        if not isinstance(entry, dict):
-            raise CatalogError(f"{name}: entry {position} of {key} must be a mapping.")
-        where = f"{key} entry '{entry.get('id', position)}'"
-        yield _checked(adapter, entry | more, name, where)
-
-
-def _checked(adapter: TypeAdapter[T], entry: object, name: str, where: str) -> T:
-    try:
-        checked = adapter.validate_python(entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise CatalogError(f"{name}: {where}: {field}: {first['msg']}.") from error
-    return checked
-
-
-def _add(known: dict[str, T], key: str, value: T, name: str) -> None:
-    if key in known:
-        raise CatalogError(f"{name}: the id '{key}' is taken already.")
-    known[key] = value
-
-
-def _check_references(catalog: Catalog) -> None:
-    for concept in catalog.concepts.values():
-        if concept.cluster not in catalog.clusters:
-            raise CatalogError(f"Concept '{concept.id}' is in no known cluster.")
-        _check_known(catalog, f"Concept '{concept.id}'", [one.id for one in concept.requires])
-    for goal in catalog.goals.values():
-        wanted = (*goal.targets.core, *goal.targets.supporting)
-        _check_known(catalog, f"Goal '{goal.id}'", wanted)
-    for project in catalog.projects.values():
-        _check_known(catalog, f"Project '{project.id}'", project.requires)
-
-
-def _check_known(catalog: Catalog, who: str, ids: tuple[str, ...] | list[str]) -> None:
-    for one in ids:
-        if one not in catalog.concepts:
-            raise CatalogError(f"{who} refers to '{one}', which is no concept.")
-
-
-def _check_order(catalog: Catalog) -> None:
-    """Edges run from easy to hard and never in a circle; so do the levels that assume them.
-
-    Whoever is assumed to know a concept is assumed to know what it needs: pruning relies on it.
-    """
-    edges = {one.id: [edge.id for edge in one.requires] for one in catalog.concepts.values()}
-    try:
-        TopologicalSorter(edges).prepare()
-    except CycleError as error:
-        raise CatalogError(f"Concepts require each other: {' → '.join(error.args[1])}.") from error
-    for concept in catalog.concepts.values():
-        for needed in map(catalog.concepts.__getitem__, concept.needs):
-            if needed.difficulty > concept.difficulty:
-                raise CatalogError(f"'{concept.id}' is easier than '{needed.id}', which it needs.")
-            if concept.assumed_from and not _assumed_as_early(needed, concept.assumed_from):
-                raise CatalogError(f"'{concept.id}' is assumed earlier than '{needed.id}'.")
-
-
-def _assumed_as_early(needed: Concept, level: Level) -> bool:
-    return needed.assumed_from in (Level.INTERMEDIATE, level)
-
-
-def _version(files: dict[str, bytes]) -> str:
-    """Twelve hex digits of a SHA-256 over names and contents: which data a plan was made of."""
-    digest = hashlib.sha256()
-    for name, raw in files.items():
-        digest.update(name.encode() + b"\0" + raw + b"\0")
-    return digest.hexdigest()[:12]
+    return replace(concept, requires=edges)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
+from shared import roadmap
 from shared.roadmap import Module, Question, Resource, Roadmap, Stage
 
 from .catalog import Catalog, Concept
-from .lesson import outline
+from .lesson import closing_outline, outline
 from .quiz import quiz_of
+from .voices import voice_of
+
+MOST_CONTENTS = 4096
+"""Contents kept at hand: they depend on the language and on the alternatives of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,28 +33,60 @@ def content_of(catalog: Catalog, concept: Concept) -> OfflineContent:
     return _content(catalog, concept.id)
 
 
-def contents_of(catalog: Catalog, roadmap: Roadmap) -> dict[str, OfflineContent]:
-    """The content of every concept of a plan that was made from this catalog, by its id."""
-    return {one.id: _content(catalog, one.id) for one in roadmap.concepts()}
+def resources_of(concept: Concept) -> tuple[Resource, ...]:
+    """Official documentation first. Nobody has followed the links since they were written."""
+    return tuple(
+        Resource(
+            title=link.title,
+            url=link.url,
+            type=link.type,
+            language=link.language,
+            written=link.written,
+            check="unverified",
+            source="catalog",
+        )
+        for link in concept.resources
+    )
 
 
-def with_content(roadmap: Roadmap, contents: Mapping[str, OfflineContent]) -> Roadmap:
+def contents_of(catalog: Catalog, plan: Roadmap) -> dict[str, OfflineContent]:
+    """The content of everything in a plan that was made from this catalog, by its id."""
+    settled = catalog.choosing(_chosen_in(catalog, plan))
+    return {one.id: _content_in(settled, one) for one in plan.concepts()}
+
+
+def _chosen_in(catalog: Catalog, plan: Roadmap) -> dict[str, str]:
+    """Of each group of alternatives the member that the plan takes; none if it takes none."""
+    planned = {one.id: place for place, one in enumerate(plan.concepts())}
+    taken = {
+        group.id: [one for one in group.members if one in planned]
+        for group in catalog.alternatives.values()
+    }
+    return {group: min(ids, key=planned.__getitem__) for group, ids in taken.items() if ids}
+
+
+def _content_in(catalog: Catalog, one: roadmap.Concept) -> OfflineContent:
+    if one.id in catalog.concepts:
+        return _content(catalog, one.id)
+    voice = voice_of(catalog.language)
+    practice = tuple(voice.review_practice()) if one.kind == "review" else ()
+    return OfflineContent(closing_outline(voice, one, practice), practice, (), ())
+
+
+def with_content(plan: Roadmap, contents: Mapping[str, OfflineContent]) -> Roadmap:
     """The same plan, each of its concepts with its content."""
     # Copies are not validated again: content takes part in no invariant of a roadmap.
-    stages = tuple(_stage(stage, contents) for stage in roadmap.stages)
-    return roadmap.model_copy(update={"stages": stages})
+    stages = tuple(_stage(stage, contents) for stage in plan.stages)
+    return plan.model_copy(update={"stages": stages})
 
 
-@cache
+@lru_cache(MOST_CONTENTS)
 def _content(catalog: Catalog, concept_id: str) -> OfflineContent:
     concept = catalog.concepts[concept_id]
     return OfflineContent(
         lesson=outline(catalog, concept),
         practice=concept.practice,
-        resources=tuple(
-            Resource(title=link.title, url=link.url, type=link.type, source="catalog")
-            for link in concept.resources
-        ),
+        resources=resources_of(concept),
         quiz=quiz_of(catalog, concept),
     )
 

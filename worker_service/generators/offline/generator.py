@@ -12,9 +12,10 @@ from worker_service.generators.partials import partials
 from worker_service.generators.port import Call, Job, Output, Reached, Step, Steps
 
 from . import NAME, VERSION, design
-from .catalog import Catalog, load_catalog
+from .catalog import Catalog
 from .content import contents_of, with_content
 from .matching import match_goal
+from .reading import load_catalog
 from .shapes import Contents, Understanding
 
 UNDERSTAND = Step(name="understand", shape=Understanding)
@@ -26,10 +27,10 @@ class OfflineGenerator:
     """Deterministic, without network or key; step by step it gives what ``plan`` gives at once."""
 
     def __init__(self) -> None:
-        self._catalog = load_catalog()  # a broken catalog shows at start, not in a learner's task
+        load_catalog()  # a broken catalog shows at start, not in a learner's task
 
     async def generate(self, request: RoadmapRequest, *, today: date, steps: Steps) -> Roadmap:
-        catalog = self._catalog
+        catalog = load_catalog(request.language)
         inputs = {
             "generator": NAME,
             "version": VERSION,
@@ -71,7 +72,7 @@ def _in_thread(compute: Callable[[], Output]) -> Callable[[Call], Awaitable[Outp
 
 
 def _understand(catalog: Catalog, request: RoadmapRequest) -> Understanding:
-    return Understanding.of(match_goal(catalog, request.goal))
+    return Understanding.of(catalog, match_goal(catalog, request.goal))
 
 
 def _design(

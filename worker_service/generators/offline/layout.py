@@ -1,209 +1,157 @@
-"""The shape of the plan: weeks, stages, modules and milestones of an ordered list of concepts."""
+"""The shape of the plan: its stages and modules, put on the calendar."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 
 from shared import roadmap
-from shared.errors import Permanent
 
 from . import wording
-from .catalog import Catalog, Concept, Project
-
-STAGE_HOURS = (12, 40, 90, 160)
-"""Upper limits of hours for one, two, three and four stages; beyond, there are five."""
-
-CONCEPTS_PER_STAGE = 3
-MODULE_SIZE = 8
-
-SPLIT_CLUSTER = 0.35
-SPLIT_DOMAIN = 0.05
-"""Price of a stage border inside a cluster, or inside a domain, against balanced hours."""
+from .calendar import Calendar, Slot
+from .catalog import Concept, Project
+from .cutting import modules
+from .milestones import Closing, Part
+from .planning import Selection
+from .voices import voice_of
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A concept at its place: in the words of the catalog, and as the learner will see it."""
+class Layout:
+    """Builds the stages one after the other, each on the days that follow those before."""
 
-    source: Concept
-    shown: roadmap.Concept
+    def __init__(
+        self, selection: Selection, parts: Sequence[Part], reasons: wording.Reasons
+    ) -> None:
+        self._selection = selection
+        self._catalog = selection.catalog
+        self._voice = voice_of(selection.catalog.language)
+        self._parts = parts
+        self._reasons = reasons
 
+    def stages(self, calendar: Calendar) -> tuple[roadmap.Stage, ...]:
+        concepts = [part.concepts for part in self._parts]
+        titles = wording.stage_names(self._catalog, concepts)
+        cuts = [modules(part) for part in concepts]
+        names = iter(wording.module_names(self._catalog, [one for cut in cuts for one in cut]))
+        return tuple(
+            self._stage(part, title, cut, names, calendar)
+            for part, title, cut in zip(self._parts, titles, cuts, strict=True)
+        )
 
-def fill_weeks(hours: Sequence[float], per_week: float) -> list[tuple[int, int]]:
-    """First and last week of each concept when every week is filled in order.
+    def _stage(
+        self,
+        part: Part,
+        title: str,
+        cut: Sequence[Sequence[Concept]],
+        names: Iterator[str],
+        calendar: Calendar,
+    ) -> roadmap.Stage:
+        shown = [self._module(module, next(names), calendar) for module in cut]
+        if part.closings:
+            shown.append(self._closing_module(part, title, calendar))
+        calendar.pause(part.buffer)
+        core = [one for one in part.concepts if self._selection.fitted.kinds[one.id] == "core"]
+        return roadmap.Stage(
+            id=f"s-{part.concepts[0].id}",  # the first concept names it, and not its position
+            name=title,
+            description=wording.stage_description(self._catalog, part.concepts),
+            outcome=wording.stage_outcome(self._catalog, core or part.concepts),
+            hours=sum(module.hours for module in shown),
+            buffer_hours=part.buffer,
+            week_from=shown[0].concepts[0].week_from,
+            week_to=shown[-1].concepts[-1].week_to,
+            modules=tuple(shown),
+            milestone=_milestone(part.project) if part.project else None,
+        )
 
-    A concept may span weeks. Its end may run over the week's budget by WEEK_TOLERANCE, rather than
-    leave a few minutes for the next week.
-    """
-    spans = []
-    week, used = 1, 0.0
-    for amount in hours:
-        if used >= per_week - 1e-9:
-            week, used = week + 1, 0.0
-        first, left = week, amount
-        while used + left > per_week * roadmap.WEEK_TOLERANCE + 1e-9:
-            left -= per_week - used
-            week, used = week + 1, 0.0
-        used += left
-        spans.append((first, week))
-    return spans
+    def _module(self, concepts: Sequence[Concept], name: str, calendar: Calendar) -> roadmap.Module:
+        shown = tuple(self._concept(one, calendar) for one in concepts)
+        return roadmap.Module(
+            id=f"m-{concepts[0].id}",
+            name=name,
+            description=wording.module_description(self._catalog, concepts),
+            hours=sum(one.hours for one in shown),
+            concepts=shown,
+        )
 
+    def _concept(self, one: Concept, calendar: Calendar) -> roadmap.Concept:
+        fitted = self._selection.fitted
+        hours, mastery = fitted.hours[one.id], fitted.mastery[one.id]
+        slot = calendar.take(hours)
+        return roadmap.Concept(
+            id=one.id,
+            name=one.name,
+            description=one.description,
+            why=self._reasons[one.id],
+            kind=fitted.kinds[one.id],
+            difficulty=one.difficulty,
+            hours=hours,
+            mastery=mastery,
+            week_from=slot.week_from,
+            week_to=slot.week_to,
+            starts_on=slot.starts_on,
+            ends_on=slot.ends_on,
+            prerequisites=tuple(
+                roadmap.Prerequisite(concept_id=edge.id, strength=edge.strength)
+                for edge in one.requires
+                if edge.id in fitted.kinds
+            ),
+            outcomes=wording.outcomes(self._catalog, one, mastery),
+        )
 
-def last_day(start: date, weeks: int) -> date:
-    """Raises Permanent when no calendar reaches so far."""
-    try:
-        return start + timedelta(days=weeks * 7 - 1)
-    except OverflowError as error:
-        raise Permanent(wording.late_start(start), code="start_date_too_late") from error
+    def _closing_module(self, part: Part, title: str, calendar: Calendar) -> roadmap.Module:
+        shown = tuple(self._closing(one, part, title, calendar) for one in part.closings)
+        last = part.closings[-1]
+        return roadmap.Module(
+            id=f"m-{last.id}",
+            name=shown[-1].name,
+            description=shown[-1].description,
+            hours=sum(one.hours for one in shown),
+            concepts=shown,
+        )
 
+    def _closing(self, one: Closing, part: Part, title: str, calendar: Calendar) -> roadmap.Concept:
+        slot = calendar.take(one.hours)
+        if one.project is not None:
+            return self._project(one, one.project, title, slot)
+        return self._review(one, part, slot)
 
-def build_stages(
-    catalog: Catalog, steps: Sequence[Step], known: frozenset[str]
-) -> tuple[roadmap.Stage, ...]:
-    """Cut the plan into stages, each into modules, and give each the project that fits it best."""
-    parts = _cut(steps)
-    titles = wording.stage_names(catalog, [[step.source for step in part] for part in parts])
-    modules = [_modules(part) for part in parts]
-    names = wording.module_names(
-        catalog, [[step.source for step in module] for part in modules for module in part]
-    )
-    done = set(known)
-    used: set[str] = set()
-    stages = []
-    for title, part, chunks in zip(titles, parts, modules, strict=True):
-        done |= {step.source.id for step in part}
-        project = _project(catalog, part, done, used)
-        used |= {project.id} if project else set()
-        shown = tuple(_module(catalog, chunk, next(names)) for chunk in chunks)
-        stages.append(_stage(catalog, title, part, shown, project))
-    return tuple(stages)
+    def _project(self, one: Closing, project: Project, title: str, slot: Slot) -> roadmap.Concept:
+        needed = [need for need in project.requires if need in self._selection.fitted.kinds]
+        return roadmap.Concept(
+            id=one.id,
+            name=self._voice.project_name(project.title),
+            description=project.deliverable,
+            why=self._voice.project_why(title),
+            kind="project",
+            difficulty=max(self._catalog.concepts[need].difficulty for need in project.requires),
+            hours=one.hours,
+            week_from=slot.week_from,
+            week_to=slot.week_to,
+            starts_on=slot.starts_on,
+            ends_on=slot.ends_on,
+            prerequisites=tuple(roadmap.Prerequisite(concept_id=need) for need in needed),
+            outcomes=tuple(map(self._voice.project_done, project.acceptance)),
+        )
 
-
-def _stage(
-    catalog: Catalog,
-    title: str,
-    part: Sequence[Step],
-    modules: tuple[roadmap.Module, ...],
-    project: Project | None,
-) -> roadmap.Stage:
-    sources = [step.source for step in part]
-    core = [step.source for step in part if step.shown.kind == "core"]
-    return roadmap.Stage(
-        id=f"s-{sources[0].id}",  # the first concept names it: unique, and not by position
-        name=title,
-        description=wording.stage_description(catalog, sources),
-        outcome=wording.stage_outcome(core or sources),
-        hours=_hours(part),
-        week_from=part[0].shown.week_from,
-        week_to=part[-1].shown.week_to,
-        modules=modules,
-        milestone=_milestone(project) if project else None,
-    )
+    def _review(self, one: Closing, part: Part, slot: Slot) -> roadmap.Concept:
+        names = [concept.name for concept in part.concepts]
+        return roadmap.Concept(
+            id=one.id,
+            name=self._voice.review_name(wording.themes(self._catalog, part.concepts)),
+            description=self._voice.review_description(names),
+            why=self._voice.review_why(),
+            kind="review",
+            difficulty=max(concept.difficulty for concept in part.concepts),
+            hours=one.hours,
+            week_from=slot.week_from,
+            week_to=slot.week_to,
+            starts_on=slot.starts_on,
+            ends_on=slot.ends_on,
+            outcomes=(self._voice.review_outcome(),),
+        )
 
 
 def _milestone(project: Project) -> roadmap.Milestone:
     return roadmap.Milestone(
         title=project.title, deliverable=project.deliverable, acceptance=project.acceptance
     )
-
-
-def _module(catalog: Catalog, part: Sequence[Step], name: str) -> roadmap.Module:
-    return roadmap.Module(
-        id=f"m-{part[0].source.id}",
-        name=name,
-        description=wording.module_description(catalog, [step.source for step in part]),
-        hours=_hours(part),
-        concepts=tuple(step.shown for step in part),
-    )
-
-
-def _hours(part: Sequence[Step]) -> float:
-    return sum(step.shown.hours for step in part)
-
-
-def _cut(steps: Sequence[Step]) -> list[Sequence[Step]]:
-    """The cheapest contiguous cut: squared imbalance of hours plus the price of each border.
-
-    Dynamic programming: ``best[j]`` is the cheapest cut of the first j steps into k stages.
-    """
-    total = _hours(steps)
-    wanted = 1 + sum(total > limit for limit in STAGE_HOURS)
-    count = max(1, min(wanted, len(steps) // CONCEPTS_PER_STAGE))
-    even = total / count
-    until = [0.0]
-    for step in steps:
-        until.append(until[-1] + step.shown.hours)
-    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
-    for _ in range(count):
-        further: dict[int, tuple[float, list[int]]] = {}
-        for start, (price, borders) in best.items():
-            for end in range(start + 1, len(steps) + 1):
-                uneven = ((until[end] - until[start]) / even - 1) ** 2
-                reached = price + uneven + _border(steps, end)
-                if end not in further or reached < further[end][0] - 1e-9:
-                    further[end] = (reached, [*borders, end])
-        best = further
-    ends = best[len(steps)][1]
-    return [steps[start:end] for start, end in pairwise([0, *ends])]
-
-
-def _border(steps: Sequence[Step], end: int) -> float:
-    if end == len(steps):
-        return 0.0
-    before, after = steps[end - 1].source, steps[end].source
-    if before.cluster == after.cluster:
-        return SPLIT_CLUSTER
-    return SPLIT_DOMAIN if before.domain == after.domain else 0.0
-
-
-def _modules(part: Sequence[Step]) -> list[Sequence[Step]]:
-    """Runs of one cluster; a lone concept joins a neighbour, a long run is divided evenly."""
-    runs: list[list[Step]] = []
-    for step in part:
-        if runs and runs[-1][-1].source.cluster == step.source.cluster:
-            runs[-1].append(step)
-        else:
-            runs.append([step])
-    while (lone := _lone(runs)) is not None:
-        runs[lone : lone + 2] = [runs[lone] + runs[lone + 1]]
-    return [piece for run in runs for piece in _pieces(run)]
-
-
-def _lone(runs: list[list[Step]]) -> int | None:
-    """Where two neighbouring runs should merge, or None: the smallest union that helps a loner."""
-    pairs = [
-        (not _same_domain(one, other), len(one) + len(other), index)
-        for index, (one, other) in enumerate(pairwise(runs))
-        if min(len(one), len(other)) == 1 and len(one) + len(other) <= MODULE_SIZE
-    ]
-    return min(pairs)[2] if pairs else None
-
-
-def _same_domain(one: list[Step], other: list[Step]) -> bool:
-    return one[-1].source.domain == other[0].source.domain
-
-
-def _pieces(run: list[Step]) -> list[Sequence[Step]]:
-    count = math.ceil(len(run) / MODULE_SIZE)
-    borders = [round(len(run) * i / count) for i in range(count + 1)]
-    return [run[start:end] for start, end in pairwise(borders)]
-
-
-def _project(
-    catalog: Catalog, part: Sequence[Step], done: set[str], used: set[str]
-) -> Project | None:
-    """The project that is possible now and exercises most hours of this stage."""
-    hours = {step.source.id: step.shown.hours for step in part}
-    exercised = {
-        project.id: sum(hours.get(one, 0) for one in catalog.ancestors(frozenset(project.requires)))
-        for project in catalog.projects.values()
-        if project.id not in used
-        and done.issuperset(project.requires)
-        and not hours.keys().isdisjoint(project.requires)
-    }
-    best = max(sorted(exercised), key=exercised.__getitem__, default=None)
-    return catalog.projects[best] if best else None

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from .catalog import Catalog, Concept
 
-RISE = 2.0
+RISE = 0.5
+LEAP = 3.0
 OTHER_CLUSTER = 1.5
 OTHER_DOMAIN = 2.0
 MISSING_SOFT = 3.0
-URGENCY = 2.0
-"""Weights in steps of difficulty: a step above the hardest so far, a change of theme, a soft
-prerequisite that is still to come, and being on the longest path."""
+URGENCY = 6.0
+"""Weights in steps of difficulty: a step above the hardest so far, each further one of the same
+rise, a change of theme, a soft prerequisite that is still to come, being on the longest path."""
 
 
 def arrange(catalog: Catalog, hours: Mapping[str, float]) -> list[Concept]:
@@ -44,7 +45,8 @@ def arrange(catalog: Catalog, hours: Mapping[str, float]) -> list[Concept]:
 
 
 def _cost(one: Concept, here: Concept | None, height: int, waiting: Mapping[str, Concept]) -> float:
-    cost = one.difficulty + RISE * max(0, one.difficulty - height)
+    rise = max(0, one.difficulty - height)
+    cost = one.difficulty + RISE * min(rise, 1) + LEAP * max(0, rise - 1)
     if here is not None:
         cost += OTHER_CLUSTER * (one.cluster != here.cluster)
         cost += OTHER_DOMAIN * (one.domain != here.domain)

@@ -2,115 +2,193 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from graphlib import TopologicalSorter
-from typing import Literal
 
 from shared.errors import Permanent
-from shared.roadmap import DroppedConcept, Level, RoadmapRequest
+from shared.roadmap import DroppedConcept, Level, LoweredConcept, RoadmapRequest
 
-from .amounts import schedule
-from .catalog import Catalog, Concept, Goal
+from .catalog import Catalog, Concept
+from .closure import Aim, Borders, Closure, aim_at, choices
+from .fitting import Fitted, fit
 from .matching import Match, match_topic
-
-LEVEL_FACTOR = {Level.BEGINNER: 1.25, Level.INTERMEDIATE: 1.0, Level.ADVANCED: 0.8}
-"""Who knows the neighbourhood learns faster: hours of a concept × this factor."""
-
-CHEAP = 2.0
-"""Hours up to which a soft prerequisite comes along wherever it helps."""
-
-VALUE = {"supporting": 3.0, "optional": 1.0}
-"""Worth of what may be dropped; divided by hours it decides what goes first."""
-
-Kind = Literal["core", "supporting", "optional"]
-
-
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """What the request comes down to. ``named`` concepts are wanted whatever the level assumes."""
-
-    title: str
-    core: frozenset[str]
-    supporting: frozenset[str]
-    named: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Borders:
-    """Concepts that stay out: the learner has them (``known``) or does not want them (``out``)."""
-
-    known: frozenset[str]
-    out: frozenset[str]
-
-    def __contains__(self, one: str) -> bool:
-        return one in self.known or one in self.out
+from .voices import Voice, voice_of
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen concepts with their kinds and hours, and what the learner should be told."""
+    """The chosen concepts and how their hours are spent, and what the learner should be told.
 
+    ``catalog`` has its alternatives settled for this plan; ``closed`` is what the goal takes of a
+    learner who knows and excludes nothing.
+    """
+
+    catalog: Catalog
     aim: Aim
-    kinds: Mapping[str, Kind]
-    hours: Mapping[str, float]
+    chosen: Mapping[str, str]
+    closed: frozenset[str]
     known: frozenset[str]
+    assumed: frozenset[str]
+    excluded: frozenset[str]
+    weeks: int | None
+    fitted: Fitted
     dropped: tuple[DroppedConcept, ...]
+    lowered: tuple[LoweredConcept, ...]
     warnings: tuple[str, ...]
 
-
-def aim_at(match: Match) -> Aim:
-    """Join the targets of all matched goals; core in one is core."""
-    goals = [one for one in match.entries if isinstance(one, Goal)]
-    named = frozenset(one.id for one in match.entries if isinstance(one, Concept))
-    core = named.union(*(goal.targets.core for goal in goals))
-    supporting = frozenset[str]().union(*(goal.targets.supporting for goal in goals))
-    title = _join([one.name for one in match.entries])
-    return Aim(title, core, supporting - core, named)
+    @property
+    def has(self) -> frozenset[str]:
+        return self.known | self.assumed
 
 
-def select(catalog: Catalog, request: RoadmapRequest, match: Match) -> Selection:
-    """Close over prerequisites, prune, and drop what the time does not allow.
+def select(catalog: Catalog, request: RoadmapRequest, match: Match, *, start: date) -> Selection:
+    """Close over prerequisites, prune, and fit to the time.
 
-    Raises Permanent(nothing_left_to_learn) when pruning leaves nothing.
+    Raises Permanent: nothing_left_to_learn when pruning leaves nothing, until_too_soon when the
+    plan would have less than a week.
     """
-    aim = aim_at(match)
-    warnings: list[str] = []
-    known = catalog.ancestors(_topics(catalog, request.known_topics, "known_topics", warnings))
-    assumed = _assumed(catalog, request.level) - aim.named
-    has = known | assumed
-    unwanted = (*request.exclude, *match.unwanted)
-    out, left_out = _leave_out(catalog, aim, has, unwanted, warnings)
-    borders = Borders(has, out)
-    kinds = _close(catalog, aim, borders)
-    if not kinds:
-        raise Permanent(_nothing_left(request, known, aim), code="nothing_left_to_learn")
-    hours = {one.id: scaled_hours(one.hours, request.level) for one in catalog.concepts.values()}
-    kinds, dropped = _fit(catalog, aim, borders, kinds, hours, request)
-    if match.ignored:
-        words = ", ".join(f"“{word}”" for word in match.ignored)
-        warnings.append(f"This plan is made for {aim.title}; it does not cover {words}.")
-    if request.level is not Level.BEGINNER:
-        warnings.extend(_assumption(catalog, aim, assumed - known, kinds, request.level))
-    return Selection(aim, kinds, hours, has, (*left_out, *dropped), tuple(warnings))
+    return _Selecting(catalog, request, match, start).selection()
 
 
-def scaled_hours(hours: float, level: Level) -> float:
-    """Hours for this level, rounded to half an hour (halves up), at least half an hour."""
-    return max(0.5, math.floor(hours * LEVEL_FACTOR[level] * 2 + 0.5) / 2)
+class _Selecting:
+    def __init__(
+        self, catalog: Catalog, request: RoadmapRequest, match: Match, start: date
+    ) -> None:
+        self._request = request
+        self._match = match
+        self._voice: Voice = voice_of(catalog.language)
+        self._warnings: list[str] = []
+        self._weeks = self._weeks_until(start)
+        aim = aim_at(match).settled(catalog)
+        known = catalog.implied(self._topics(catalog, request.known_topics, "known_topics"))
+        assumed = _assumed(catalog, request.level) - aim.named
+        self._known, self._assumed = known, assumed
+        self._has = known | assumed
+        unwanted = self._topics(catalog, (*request.exclude, *match.unwanted), "exclude")
+        self._excluded = unwanted - self._has
+        usual = choices(catalog, aim, frozenset(), self._excluded)
+        self._usual = catalog.choosing(usual)
+        self._aim = aim = aim.within(self._usual)
+        self._chosen = choices(catalog, aim, self._has, self._excluded)
+        self._catalog = catalog.choosing(self._chosen)
 
+    def selection(self) -> Selection:
+        out, blocked = self._leave_out()
+        closure = Closure(self._catalog, self._usual, self._aim, Borders(self._has, out))
+        request = self._request
+        budget = None if self._weeks is None else self._weeks * request.hours_per_week
+        fitted = fit(self._catalog, self._aim, closure, request.level, budget)
+        if fitted is None:
+            raise self._nothing_left()
+        everything = Closure(self._usual, self._usual, self._aim, Borders(frozenset(), frozenset()))
+        self._warn(fitted)
+        return Selection(
+            catalog=self._catalog,
+            aim=self._aim,
+            chosen=self._chosen,
+            closed=frozenset(everything.kinds()),
+            known=self._known,
+            assumed=self._assumed,
+            excluded=self._excluded,
+            weeks=self._weeks,
+            fitted=fitted,
+            dropped=(*blocked, *self._dropped(fitted)),
+            lowered=tuple(self._lowered(fitted)),
+            warnings=tuple(self._warnings),
+        )
 
-def _topics(
-    catalog: Catalog, topics: Iterable[str], field: str, warnings: list[str]
-) -> frozenset[str]:
-    found: set[str] = set()
-    for topic in filter(None, topics):
-        concepts = match_topic(catalog, topic)
-        if concepts is None:
-            warnings.append(f"“{topic}” in {field} names nothing in the catalog; it was ignored.")
-        found.update(concepts or ())
-    return frozenset(found)
+    def _weeks_until(self, start: date) -> int | None:
+        weeks, until = self._request.weeks_from(start), self._request.until
+        if weeks == 0 and until is not None:
+            raise Permanent(self._voice.too_soon(until, start), code="until_too_soon")
+        return weeks
+
+    def _topics(self, catalog: Catalog, topics: Iterable[str], field: str) -> frozenset[str]:
+        found: set[str] = set()
+        for topic in filter(None, topics):
+            concepts = match_topic(catalog, topic, known=field == "known_topics")
+            if concepts is None:
+                self._warnings.append(self._voice.unknown_topic(topic, field))
+            found.update(concepts or ())
+        return frozenset(found)
+
+    def _leave_out(self) -> tuple[frozenset[str], list[DroppedConcept]]:
+        """Excluded concepts with all that needs them, except what a core target cannot miss."""
+        catalog, aim = self._catalog, self._aim
+        needed = self._hard((aim.core - self._has) - self._excluded)
+        self._warnings.extend(
+            self._voice.kept_in_spite(catalog.concepts[one].name, self._needing(one, needed))
+            for one in sorted(self._excluded & needed)
+        )
+        out = set(self._excluded - needed)
+        blocked = []
+        for concept in _needs_first(catalog):
+            missing = [need for need in concept.needs if need in out]
+            if missing and concept.id not in self._has and concept.id not in out:
+                out.add(concept.id)
+                if concept.id in aim.core | aim.supporting:
+                    name = catalog.concepts[missing[0]].name
+                    blocked.append(_left(concept, self._voice.needs_excluded(name)))
+        return frozenset(out), blocked
+
+    def _hard(self, targets: Iterable[str]) -> frozenset[str]:
+        """The targets with what they need and the learner has not."""
+        found: set[str] = set()
+        waiting = list(targets)
+        while waiting:
+            one = waiting.pop()
+            if one not in found and one not in self._has:
+                found.add(one)
+                waiting.extend(self._catalog.concepts[one].needs)
+        return frozenset(found)
+
+    def _needing(self, one: str, among: Iterable[str]) -> str:
+        concepts = map(self._catalog.concepts.__getitem__, sorted(among))
+        return next(other.name for other in concepts if one in other.needs)
+
+    def _dropped(self, fitted: Fitted) -> Iterator[DroppedConcept]:
+        time = self._voice.schedule(self._weeks or 0, self._request.hours_per_week)
+        for one in self._catalog.concepts.values():
+            if one.id in fitted.dropped:
+                yield _left(one, self._voice.left_out(time))
+            elif one.id in fitted.gone:
+                yield _left(one, self._voice.only_for_left_out())
+
+    def _lowered(self, fitted: Fitted) -> Iterator[LoweredConcept]:
+        time = self._voice.schedule(self._weeks or 0, self._request.hours_per_week)
+        for one in fitted.lowered:
+            yield LoweredConcept(
+                concept_id=one,
+                name=self._catalog.concepts[one].name,
+                mastery=fitted.mastery[one],
+                reason=self._voice.less_deep(time),
+            )
+
+    def _warn(self, fitted: Fitted) -> None:
+        if self._match.ignored:
+            self._warnings.append(self._voice.does_not_cover(self._aim.title, self._match.ignored))
+        if self._weeks is not None and fitted.buffer < 0.5:
+            self._warnings.append(self._voice.no_buffer())
+        used = self._used(fitted) & (self._assumed - self._known)
+        if used:
+            names = [one.name for one in self._catalog.concepts.values() if one.id in used]
+            self._warnings.append(self._voice.assumed(self._request.level, names))
+
+    def _used(self, fitted: Fitted) -> frozenset[str]:
+        """The plan with its targets, and what these need directly."""
+        wanted = self._aim.core | self._aim.supporting | fitted.kinds.keys()
+        needs = (need for one in wanted for need in self._catalog.concepts[one].needs)
+        return frozenset((*wanted, *needs))
+
+    def _nothing_left(self) -> Permanent:
+        detail = self._voice.nothing_left(
+            self._aim.title,
+            all_known=self._aim.core <= self._known,
+            lower_level=self._request.level is not Level.BEGINNER,
+        )
+        return Permanent(detail, code="nothing_left_to_learn")
 
 
 def _assumed(catalog: Catalog, level: Level) -> frozenset[str]:
@@ -122,172 +200,10 @@ def _assumed(catalog: Catalog, level: Level) -> frozenset[str]:
     return frozenset(one.id for one in catalog.concepts.values() if one.assumed_from in reached)
 
 
-def _leave_out(
-    catalog: Catalog,
-    aim: Aim,
-    known: frozenset[str],
-    topics: tuple[str, ...],
-    warnings: list[str],
-) -> tuple[frozenset[str], tuple[DroppedConcept, ...]]:
-    """Excluded concepts with all that needs them, except what a core target cannot do without."""
-    excluded = _topics(catalog, topics, "exclude", warnings) - known
-    needed = _hard(catalog, (aim.core - known) - excluded, Borders(known, frozenset()))
-    warnings.extend(
-        f"{catalog.concepts[one].name} stays in the plan although it was excluded: "
-        f"{_needing(catalog, one, needed)} needs it."
-        for one in sorted(excluded & needed)
-    )
-    out = set(excluded - needed)
-    dropped = []
-    for concept in _needs_first(catalog):
-        blocked = [need for need in concept.needs if need in out]
-        if blocked and concept.id not in known and concept.id not in out:
-            out.add(concept.id)
-            if concept.id in aim.core | aim.supporting:
-                reason = f"It needs {catalog.concepts[blocked[0]].name}, which was excluded."
-                dropped.append(
-                    DroppedConcept(concept_id=concept.id, name=concept.name, reason=reason)
-                )
-    return frozenset(out), tuple(dropped)
-
-
-def _needing(catalog: Catalog, one: str, among: Iterable[str]) -> str:
-    return next(
-        catalog.concepts[other].name
-        for other in sorted(among)
-        if one in catalog.concepts[other].needs
-    )
-
-
 def _needs_first(catalog: Catalog) -> Iterator[Concept]:
     edges = {one.id: one.needs for one in catalog.concepts.values()}
     return map(catalog.concepts.__getitem__, TopologicalSorter(edges).static_order())
 
 
-def _close(catalog: Catalog, aim: Aim, borders: Borders) -> dict[str, Kind]:
-    """All targets with their prerequisites, in the order of the catalog, each with its kind.
-
-    A soft prerequisite comes along if a core target asks for it or if it is cheap. The rule looks
-    at the catalog only, never at what is known, so knowing more can only make the plan shorter.
-    """
-    core = _hard(catalog, aim.core, borders)
-    supporting = _hard(catalog, aim.supporting, borders)
-    every = set(core | supporting)
-    waiting = sorted(every)
-    while waiting:
-        one = waiting.pop()
-        for edge in catalog.concepts[one].requires:
-            if edge.id in every or edge.id in borders:
-                continue
-            if edge.hard or _worthwhile(catalog, aim, one, edge.id, borders):
-                every.add(edge.id)
-                waiting.append(edge.id)
-    return {
-        one: "core" if one in core else "supporting" if one in supporting else "optional"
-        for one in catalog.concepts
-        if one in every
-    }
-
-
-def _worthwhile(catalog: Catalog, aim: Aim, one: str, soft: str, borders: Borders) -> bool:
-    """Whether a soft prerequisite helps enough, and nothing that it needs was left out."""
-    helpful = one in aim.core or catalog.concepts[soft].hours <= CHEAP
-    return helpful and borders.out.isdisjoint(catalog.ancestors(frozenset({soft})))
-
-
-def _hard(catalog: Catalog, targets: Iterable[str], borders: Borders) -> frozenset[str]:
-    found: set[str] = set()
-    waiting = list(targets)
-    while waiting:
-        one = waiting.pop()
-        if one not in found and one not in borders:
-            found.add(one)
-            waiting.extend(catalog.concepts[one].needs)
-    return frozenset(found)
-
-
-def _fit(
-    catalog: Catalog,
-    aim: Aim,
-    borders: Borders,
-    kinds: dict[str, Kind],
-    hours: Mapping[str, float],
-    request: RoadmapRequest,
-) -> tuple[dict[str, Kind], list[DroppedConcept]]:
-    """Drop what is not core, the least value per hour first, until the hours fit the weeks.
-
-    What was dropped early goes back in when there is room again after a larger drop.
-    """
-    if request.weeks is None:
-        return kinds, []
-    budget = request.hours_per_week * request.weeks + 1e-9
-    dropped: list[str] = []
-
-    def without(ids: Iterable[str]) -> dict[str, Kind]:
-        return _close(catalog, aim, Borders(borders.known, borders.out | frozenset(ids)))
-
-    kept = kinds
-    while sum(hours[one] for one in kept) > budget:
-        leaf = _least_valuable(catalog, kept, hours)
-        if leaf is None:
-            break
-        dropped.append(leaf)
-        kept = without(dropped)
-    for one in reversed(dropped.copy()):
-        fewer = [other for other in dropped if other not in catalog.ancestors(frozenset({one}))]
-        fuller = without(fewer)
-        if sum(hours[other] for other in fuller) <= budget:
-            dropped, kept = fewer, fuller
-    time = schedule(request.weeks, request.hours_per_week)
-    gone = [one for one in kinds if one not in kept]
-    return kept, [_dropped(catalog.concepts[one], one in dropped, time) for one in gone]
-
-
-def _least_valuable(
-    catalog: Catalog, kinds: Mapping[str, Kind], hours: Mapping[str, float]
-) -> str | None:
-    """The concept to drop next: not core, and nothing that stays needs it."""
-    needed = {need for one in kinds for need in catalog.concepts[one].needs}
-    leaves = [one for one, kind in kinds.items() if kind != "core" and one not in needed]
-    return min(leaves, key=lambda one: (VALUE[kinds[one]] / hours[one], one), default=None)
-
-
-def _dropped(concept: Concept, itself: bool, time: str) -> DroppedConcept:
-    reason = (
-        f"To fit {time}; not needed to reach the goal."
-        if itself
-        else "Only needed for something that was left out to fit the time."
-    )
+def _left(concept: Concept, reason: str) -> DroppedConcept:
     return DroppedConcept(concept_id=concept.id, name=concept.name, reason=reason)
-
-
-def _assumption(
-    catalog: Catalog,
-    aim: Aim,
-    assumed: frozenset[str],
-    kinds: Mapping[str, Kind],
-    level: Level,
-) -> list[str]:
-    """Say what the level takes to be known, as far as this plan builds on it."""
-    wanted = aim.core | aim.supporting | kinds.keys()
-    used = {need for one in wanted for need in (one, *catalog.concepts[one].needs)} & assumed
-    if not used:
-        return []
-    names = ", ".join(one.name for one in catalog.concepts.values() if one.id in used)
-    return [f"Assumed to be known at level {level}: {names}. Choose a lower level to include it."]
-
-
-def _nothing_left(request: RoadmapRequest, known: frozenset[str], aim: Aim) -> str:
-    cause = (
-        "what you know already" if aim.core <= known else "your level, known topics and exclusions"
-    )
-    advice = (
-        "choose a lower level, shorten known_topics or exclude, or ask for a further goal"
-        if request.level is not Level.BEGINNER
-        else "shorten known_topics or exclude, or ask for a further goal"
-    )
-    return f"Nothing is left to learn for {aim.title} after {cause}: {advice}."
-
-
-def _join(names: list[str]) -> str:
-    return " + ".join(names)

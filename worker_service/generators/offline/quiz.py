@@ -1,20 +1,32 @@
-"""Three questions about a concept, made from the catalog alone: wrong options are known wrong."""
+"""Three questions about a concept: its own, or made from the catalog with known wrong options."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from zlib import crc32
 
 from shared.roadmap import Question
 
-from .catalog import Catalog, Concept, Requirement
+from .catalog import MOST_CHOICES, Catalog, Concept, Requirement
+from .reading import quizzes_of
+from .voices import voice_of
 
 WRONG_OPTIONS = 3
 
 
 def quiz_of(catalog: Catalog, concept: Concept) -> tuple[Question, ...]:
-    """What it is, what comes before it (for a first concept: how it is practised), what for."""
+    """Those written for it; else what it is, what it needs or how it is practised, what for."""
+    if written := quizzes_of(catalog.folder, catalog.language).get(concept.id):
+        return tuple(
+            Question(
+                question=one.question,
+                options=one.options,
+                answer=one.answer,
+                explanation=one.explanation,
+            )
+            for one in written
+        )
     hard = [edge for edge in concept.requires if edge.hard]
     return (
         _description(catalog, concept),
@@ -27,10 +39,10 @@ def _description(catalog: Catalog, concept: Concept) -> Question:
     others = [one for one in catalog.concepts.values() if one.id != concept.id]
     wrong = _nearest(concept, others, "description")
     return _question(
-        f"Which sentence describes “{concept.name}”?",
+        voice_of(catalog.language).which_describes(concept.name),
         right=concept.description,
         wrong=[one.description for one in wrong],
-        explanation=f"The others describe {_names(wrong)}.",
+        explanation=voice_of(catalog.language).others_describe(_names(wrong)),
     )
 
 
@@ -41,36 +53,32 @@ def _prerequisite(catalog: Catalog, concept: Concept, hard: Sequence[Requirement
     others = [one for one in catalog.concepts.values() if one.id not in before]
     wrong = _nearest(concept, others, "prerequisite")
     return _question(
-        f"What has to be learned before “{concept.name}”?",
+        voice_of(catalog.language).which_comes_first(concept.name),
         right=catalog.concepts[edge.id].name,
         wrong=[one.name for one in wrong],
-        explanation=f"It comes first because {edge.reason}. None of the others has to.",
+        explanation=voice_of(catalog.language).comes_first_because(edge.reason),
     )
 
 
 def _exercise(catalog: Catalog, concept: Concept) -> Question:
     wrong = _nearest(concept, _unrelated(catalog, concept), "exercise")
     return _question(
-        f"Which exercise practises “{concept.name}”?",
+        voice_of(catalog.language).which_practises(concept.name),
         right=concept.practice[0],
         wrong=[one.practice[0] for one in wrong],
-        explanation=f"The others practise {_names(wrong)}.",
+        explanation=voice_of(catalog.language).others_practise(_names(wrong)),
     )
 
 
 def _ability(catalog: Catalog, concept: Concept) -> Question:
+    voice = voice_of(catalog.language)
     wrong = _nearest(concept, _unrelated(catalog, concept), "ability")
     return _question(
-        f"What can you do once you have learned “{concept.name}”?",
-        right=_able(concept),
-        wrong=[_able(one) for one in wrong],
-        explanation=f"For the others you need {_names(wrong)}.",
+        voice.what_can_you_do(concept.name),
+        right=voice.ability(concept.outcomes[0]),  # a second one may refer to the first
+        wrong=[voice.ability(one.outcomes[0]) for one in wrong],
+        explanation=voice.others_need(_names(wrong)),
     )
-
-
-def _able(concept: Concept) -> str:
-    # The first outcome stands alone; a second one may refer to it.
-    return f"{concept.outcomes[0][0].upper()}{concept.outcomes[0][1:]}."
 
 
 def _unrelated(catalog: Catalog, concept: Concept) -> list[Concept]:
@@ -84,7 +92,7 @@ def _unrelated(catalog: Catalog, concept: Concept) -> list[Concept]:
     ]
 
 
-@cache
+@lru_cache(MOST_CHOICES)
 def _beneath(catalog: Catalog) -> dict[str, frozenset[str]]:
     """Per concept everything that leads to it, over hard and soft edges."""
     found: dict[str, frozenset[str]] = {}
@@ -129,6 +137,5 @@ def _shuffled(*parts: str) -> int:
     return crc32("/".join(parts).encode())
 
 
-def _names(concepts: Sequence[Concept]) -> str:
-    quoted = [f"“{one.name}”" for one in concepts]
-    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
+def _names(concepts: Sequence[Concept]) -> list[str]:
+    return [one.name for one in concepts]

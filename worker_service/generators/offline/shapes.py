@@ -8,9 +8,9 @@ from shared.roadmap import Shape
 
 from . import wording
 from .catalog import Catalog, Goal
+from .closure import aim_at
 from .content import OfflineContent
 from .matching import Entry, Match
-from .planning import aim_at
 
 
 class Matched(Shape):
@@ -39,10 +39,10 @@ class Understanding(Shape):
     unwanted: tuple[str, ...]
 
     @classmethod
-    def of(cls, match: Match) -> Understanding:
+    def of(cls, catalog: Catalog, match: Match) -> Understanding:
         return cls(
             title=aim_at(match).title,
-            summary=wording.summary(match),
+            summary=wording.summary(catalog, match),
             matched=tuple(map(Matched.of, match.entries)),
             ignored=match.ignored,
             unwanted=match.unwanted,
