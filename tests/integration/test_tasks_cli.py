@@ -288,13 +288,10 @@ async def test_ctrl_c_detaches_and_cancels_nothing(
 # --- roadmap ---
 
 
-async def test_the_lessons_of_a_real_roadmap_can_be_read(
-    terminal: Terminal,
-    database: Database,
-    leases: Leases,
-    settings: Settings,
-    heartbeat: Heartbeat,
-) -> None:
+async def generated(
+    database: Database, leases: Leases, settings: Settings, heartbeat: Heartbeat
+) -> tuple[UUID, Roadmap]:
+    """A task that the offline generator has done."""
     task_id = await accept(database)
     lease = await taken(leases, task_id)
     request = RoadmapRequest.model_validate_json(lease.input)
@@ -302,6 +299,40 @@ async def test_the_lessons_of_a_real_roadmap_can_be_read(
         steps = steps_of(lease, database, settings, heartbeat)
         roadmap = await OfflineGenerator().generate(request, today=lease.accepted_on, steps=steps)
     assert await leases.complete(lease, roadmap)
+    return task_id, roadmap
+
+
+async def test_a_plan_without_servers_is_what_the_api_gives(
+    terminal: Terminal,
+    database: Database,
+    leases: Leases,
+    settings: Settings,
+    heartbeat: Heartbeat,
+) -> None:
+    task_id, roadmap = await generated(database, leases, settings, heartbeat)
+    code, shown = await terminal.run("roadmap", task_id, "--json")
+    assert code == 0
+    identity = {"id", "task_id", "created_at"}
+    document = {key: value for key, value in shown.json.items() if key not in identity}
+    words = ["plan", roadmap.goal, "--start", str(roadmap.start_date), "--json"]
+    planned = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "waymark", *words],
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert planned.stdout == json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+async def test_the_lessons_of_a_real_roadmap_can_be_read(
+    terminal: Terminal,
+    database: Database,
+    leases: Leases,
+    settings: Settings,
+    heartbeat: Heartbeat,
+) -> None:
+    task_id, roadmap = await generated(database, leases, settings, heartbeat)
     _, plan = await terminal.run("roadmap", task_id)
     code, shown = await terminal.run("roadmap", task_id, "--lessons")
     assert code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from graphlib import TopologicalSorter
 from typing import Literal
 
 from .catalog import MOST_CHOICES, Catalog, Concept, Goal, Mastery, Requirement
@@ -171,7 +172,10 @@ def _needs(catalog: Catalog) -> Mapping[str, tuple[str, ...]]:
 @lru_cache(MOST_CHOICES)
 def _beneath(catalog: Catalog) -> Mapping[str, frozenset[str]]:
     """Per concept itself and all it needs."""
-    return {one: catalog.ancestors((one,)) for one in catalog.concepts}
+    needs, found = _needs(catalog), dict[str, frozenset[str]]()
+    for one in TopologicalSorter(needs).static_order():
+        found[one] = frozenset((one,)).union(*(found[need] for need in needs[one]))
+    return found
 
 
 def _helpers(catalog: Catalog, aim: Aim) -> Mapping[str, tuple[str, ...]]:

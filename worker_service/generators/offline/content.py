@@ -12,7 +12,7 @@ from shared.roadmap import Module, Question, Resource, Roadmap, Stage
 from .catalog import Catalog, Concept
 from .lesson import closing_outline, outline
 from .quiz import quiz_of
-from .voices import voice_of
+from .voices import Voice, voice_of
 
 MOST_CONTENTS = 4096
 """Contents kept at hand: they depend on the language and on the alternatives of a plan."""
@@ -52,7 +52,23 @@ def resources_of(concept: Concept) -> tuple[Resource, ...]:
 def contents_of(catalog: Catalog, plan: Roadmap) -> dict[str, OfflineContent]:
     """The content of everything in a plan that was made from this catalog, by its id."""
     settled = catalog.choosing(_chosen_in(catalog, plan))
-    return {one.id: _content_in(settled, one) for one in plan.concepts()}
+
+    def content(one: roadmap.Concept) -> OfflineContent:
+        concept = settled.concepts.get(one.id)
+        if concept is None:
+            return _of_closing(voice_of(catalog.language), one)
+        # What no alternative touches is the same in every plan: then it is made only once.
+        untouched = concept is catalog.concepts[one.id]
+        return _content(catalog if untouched else settled, one.id)
+
+    return {one.id: content(one) for one in plan.concepts()}
+
+
+def with_content(plan: Roadmap, contents: Mapping[str, OfflineContent]) -> Roadmap:
+    """The same plan, each of its concepts with its content."""
+    # Copies are not validated again: content takes part in no invariant of a roadmap.
+    stages = tuple(_stage(stage, contents) for stage in plan.stages)
+    return plan.model_copy(update={"stages": stages})
 
 
 def _chosen_in(catalog: Catalog, plan: Roadmap) -> dict[str, str]:
@@ -65,19 +81,9 @@ def _chosen_in(catalog: Catalog, plan: Roadmap) -> dict[str, str]:
     return {group: min(ids, key=planned.__getitem__) for group, ids in taken.items() if ids}
 
 
-def _content_in(catalog: Catalog, one: roadmap.Concept) -> OfflineContent:
-    if one.id in catalog.concepts:
-        return _content(catalog, one.id)
-    voice = voice_of(catalog.language)
+def _of_closing(voice: Voice, one: roadmap.Concept) -> OfflineContent:
     practice = tuple(voice.review_practice()) if one.kind == "review" else ()
     return OfflineContent(closing_outline(voice, one, practice), practice, (), ())
-
-
-def with_content(plan: Roadmap, contents: Mapping[str, OfflineContent]) -> Roadmap:
-    """The same plan, each of its concepts with its content."""
-    # Copies are not validated again: content takes part in no invariant of a roadmap.
-    stages = tuple(_stage(stage, contents) for stage in plan.stages)
-    return plan.model_copy(update={"stages": stages})
 
 
 @lru_cache(MOST_CONTENTS)

@@ -111,15 +111,19 @@ def _beneath(catalog: Catalog) -> dict[str, frozenset[str]]:
 def _nearest(concept: Concept, others: Iterable[Concept], subject: str) -> list[Concept]:
     """Of like theme and difficulty: what lies far away is too easily seen to be wrong."""
 
-    def distance(other: Concept) -> tuple[bool, bool, int, int]:
+    def distance(other: Concept) -> tuple[bool, int, int]:
         return (
             other.cluster != concept.cluster,
-            other.domain != concept.domain,
             abs(other.difficulty - concept.difficulty),
             _shuffled(concept.id, subject, other.id),
         )
 
-    return sorted(others, key=distance)[:WRONG_OPTIONS]
+    everywhere = list(others)
+    in_domain = [one for one in everywhere if one.domain == concept.domain]
+    in_cluster = [one for one in in_domain if one.cluster == concept.cluster]
+    circles = (in_cluster, in_domain, everywhere)
+    enough = next((one for one in circles if len(one) >= WRONG_OPTIONS), everywhere)
+    return sorted(enough, key=distance)[:WRONG_OPTIONS]
 
 
 def _question(asked: str, *, right: str, wrong: Sequence[str], explanation: str) -> Question:
