@@ -90,6 +90,10 @@ def test_more_mastery_takes_more_hours() -> None:
         assert working <= 12, concept.id
 
 
+def test_it_is_read_once_however_it_is_asked_for() -> None:
+    assert load_catalog() is load_catalog("en") is load_catalog(language="en")
+
+
 def test_the_version_follows_the_data(copy: Path) -> None:
     assert read_catalog(copy).version == CATALOG.version
     with (copy / "goals" / "roles.yaml").open("a") as file:

@@ -68,9 +68,13 @@ Content = Mapping[str, dict[str, Any]]  # Any: YAML
 """Parsed files by their path below the folder, in the order of the paths."""
 
 
-@cache
 def load_catalog(language: str = "en") -> Catalog:
     """The catalog that comes with the package, read once per process and language."""
+    return _load_catalog(language)
+
+
+@cache
+def _load_catalog(language: str) -> Catalog:
     return read_catalog(FOLDER, language)
 
 
