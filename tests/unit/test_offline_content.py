@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -22,8 +22,29 @@ QUIZZES = quizzes_of(FOLDER, "en")
 MADE = [one for one in CONCEPTS if one.id not in QUIZZES]
 """Those whose quiz is made from the catalog."""
 
-every_concept = pytest.mark.parametrize("concept", CONCEPTS, ids=lambda one: one.id)
-every_made_quiz = pytest.mark.parametrize("concept", MADE, ids=lambda one: one.id)
+Test = Callable[[Concept], None]
+
+
+def for_each(concepts: Iterable[Concept]) -> Callable[[Test], Callable[[], None]]:
+    """One test for all: hundreds of each kind would take longer to report than to run."""
+
+    def decorate(test: Test) -> Callable[[], None]:
+        def run() -> None:
+            for concept in concepts:
+                try:
+                    test(concept)
+                except Exception as error:
+                    error.add_note(f"concept: {concept.id}")
+                    raise
+
+        run.__name__ = test.__name__
+        return run
+
+    return decorate
+
+
+every_concept = for_each(CONCEPTS)
+every_made_quiz = for_each(MADE)
 
 
 def content(concept: Concept) -> OfflineContent:
@@ -158,7 +179,7 @@ def test_only_one_sentence_describes_the_concept(concept: Concept) -> None:
         assert f"“{other.name}”" in described.explanation
 
 
-@pytest.mark.parametrize("concept", [one for one in MADE if one.needs], ids=lambda one: one.id)
+@for_each([one for one in MADE if one.needs])
 def test_only_one_option_has_to_come_first(concept: Concept) -> None:
     before = content(concept).quiz[1]
     needed = only(one for one in CONCEPTS if one.name == right(before))
@@ -169,7 +190,7 @@ def test_only_one_option_has_to_come_first(concept: Concept) -> None:
         assert other.id not in leads_to(concept) | {concept.id}
 
 
-@pytest.mark.parametrize("concept", [one for one in MADE if not one.needs], ids=lambda one: one.id)
+@for_each([one for one in MADE if not one.needs])
 def test_a_concept_that_needs_nothing_is_asked_for_its_exercise(concept: Concept) -> None:
     exercise = content(concept).quiz[1]
     assert right(exercise) in concept.practice
