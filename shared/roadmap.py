@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 LANGUAGES = ("en", "zh")
+MOST_HOURS_A_WEEK = 80
 
 
 class Shape(BaseModel):
@@ -124,7 +125,7 @@ class RoadmapRequest(Shape):
     hours_per_week: float = Field(
         default=5,
         ge=1,
-        le=80,
+        le=MOST_HOURS_A_WEEK,
         strict=True,
         allow_inf_nan=False,
         description="Hours of study in a week.",

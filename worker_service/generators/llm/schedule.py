@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from shared.roadmap import (
+    MOST_HOURS_A_WEEK,
     Concept,
     Fit,
     GeneratedBy,
@@ -21,9 +22,6 @@ from worker_service.generators.offline.voices import voice_of
 
 from .outline import Outline, PlannedConcept, PlannedModule, PlannedStage
 from .shapes import Understanding
-
-MOST_HOURS_A_WEEK = 80
-"""What a request may ask for."""
 
 
 def schedule(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from datetime import date
 
-from shared.roadmap import Fit, GeneratedBy, Roadmap, RoadmapRequest
+from shared.roadmap import MOST_HOURS_A_WEEK, Fit, GeneratedBy, Roadmap, RoadmapRequest
 
 from . import cutting, wording
 from .calendar import Calendar, day_after
 from .catalog import Catalog
 from .content import contents_of, with_content
-from .fitting import BUFFER, PROJECTS
+from .fitting import BUFFER, HAIR, PROJECTS
 from .layout import Layout
 from .matching import Match, match_goal
 from .milestones import close
@@ -24,9 +24,6 @@ __all__ = ["design", "load_catalog", "plan"]
 
 NAME = "offline"
 VERSION = "3"
-
-MOST_HOURS_A_WEEK = 80
-"""What a request may ask for."""
 
 
 def plan(request: RoadmapRequest, *, today: date) -> Roadmap:
@@ -83,10 +80,11 @@ def laid_out(
 def _fit(
     request: RoadmapRequest, selection: Selection, start: date, hours: float, weeks: int
 ) -> Fit:
-    feasible = selection.weeks is None or weeks <= selection.weeks
+    asked = selection.weeks
+    feasible = asked is None or hours <= asked * request.hours_per_week + HAIR
     return Fit(
         hours_per_week=request.hours_per_week,
-        requested_weeks=selection.weeks,
+        requested_weeks=asked,
         planned_hours=hours,
         planned_weeks=weeks,
         feasible=feasible,
@@ -98,13 +96,16 @@ def _fit(
 
 
 def _suggestion(request: RoadmapRequest, selection: Selection, start: date) -> str:
-    """The pace, or the day, at which the same concepts fit with their projects and a buffer."""
-    concepts = sum(selection.fitted.hours.values())
+    """The pace, or the day, at which the same concepts fit with their projects and a buffer.
+
+    The highest pace will do if the concepts alone fit at it.
+    """
+    asked, concepts = selection.weeks or 1, sum(selection.fitted.hours.values())
     needed = concepts * (1 + PROJECTS) * (1 + BUFFER)
-    pace = math.ceil(needed / (selection.weeks or 1) * 2) / 2
+    pace = min(math.ceil(needed / asked * 2) / 2, MOST_HOURS_A_WEEK)
     weeks = math.ceil(needed / request.hours_per_week)
     return voice_of(request.language).suggestion(
-        pace if pace <= MOST_HOURS_A_WEEK else None,
+        pace if concepts <= asked * MOST_HOURS_A_WEEK else None,
         day_after(start, weeks * 7 - 1),
         request.hours_per_week,
     )

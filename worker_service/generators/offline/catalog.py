@@ -163,6 +163,10 @@ class Targets:
     supporting: tuple[Slug, ...] = ()
     extensions: tuple[Slug, ...] = ()
 
+    @property
+    def every(self) -> tuple[str, ...]:
+        return (*self.core, *self.supporting, *self.extensions)
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -285,6 +289,10 @@ class Catalog:
     goals: Mapping[str, Goal]
     projects: Mapping[str, Project]
     words: Words
+
+    def members(self, edge: Requirement) -> tuple[str, ...]:
+        """The concepts of which any one will do for the edge: itself, or its alternatives."""
+        return self.alternatives[edge.one_of].members if edge.one_of else (edge.id,)
 
     def ancestors(self, ids: Iterable[str]) -> frozenset[str]:
         """The given concepts with everything that any of them needs, directly or not."""

@@ -68,17 +68,6 @@ class Aim:
         return Mastery.FLUENT if one in self.fluent else Mastery.WORKING
 
 
-@dataclass(frozen=True, slots=True)
-class Borders:
-    """Concepts that stay out: the learner has them (``known``) or does not want them (``out``)."""
-
-    known: frozenset[str]
-    out: frozenset[str]
-
-    def __contains__(self, one: str) -> bool:
-        return one in self.known or one in self.out
-
-
 def aim_at(match: Match) -> Aim:
     """Join the targets of all matched goals; core in one is core."""
     goals = [one for one in match.entries if isinstance(one, Goal)]
@@ -121,18 +110,29 @@ def choices(catalog: Catalog, aim: Aim, has: frozenset[str], out: frozenset[str]
 
 
 class Closure:
-    """The part of the catalog that a plan may take, between its targets and its borders.
+    """The part of the catalog that a plan may take: neither what the learner has, nor what is out.
 
     What helps enough to come along is decided by ``usual``, the catalog with the alternatives of
     somebody who knows nothing, and never by what is known or dropped: so whoever knows more has
-    less to learn.
+    less to learn. ``beneath`` is per concept itself and all it needs that the learner has not:
+    what leads to something known is no way to what builds on that.
     """
 
-    def __init__(self, catalog: Catalog, usual: Catalog, aim: Aim, borders: Borders) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        usual: Catalog,
+        aim: Aim,
+        *,
+        has: frozenset[str] = frozenset(),
+        out: frozenset[str] = frozenset(),
+    ) -> None:
         self._catalog = catalog
         self._aim = aim
-        self._borders = borders
+        self._has = has
+        self._out = out
         self._helpers = _helpers(usual, aim)
+        self.beneath = _beneath(catalog, has)
 
     def kinds(
         self, dropped: frozenset[str] = frozenset(), more: Iterable[str] = ()
@@ -151,28 +151,16 @@ class Closure:
 
     def _needed(self, targets: Iterable[str], dropped: frozenset[str]) -> set[str]:
         """The targets with all they need, but none that would have to do without a dropped one."""
-        out, known = self._borders.out | dropped, self._borders.known
-        beneath, needs = _beneath(self._catalog), _needs(self._catalog)
-        found: set[str] = set()
-        waiting = list(targets)
-        while waiting:
-            one = waiting.pop()
-            if one in found or one in known or not beneath[one].isdisjoint(out):
-                continue
-            found.add(one)
-            waiting.extend(needs[one])
-        return found
+        out = self._out | dropped
+        each = (self.beneath[one] for one in targets if one not in self._has)
+        return set[str]().union(*(ids for ids in each if ids.isdisjoint(out)))
 
 
 @lru_cache(MOST_CHOICES)
-def _needs(catalog: Catalog) -> Mapping[str, tuple[str, ...]]:
-    return {one.id: one.needs for one in catalog.concepts.values()}
-
-
-@lru_cache(MOST_CHOICES)
-def _beneath(catalog: Catalog) -> Mapping[str, frozenset[str]]:
-    """Per concept itself and all it needs."""
-    needs, found = _needs(catalog), dict[str, frozenset[str]]()
+def _beneath(catalog: Catalog, has: frozenset[str] = frozenset()) -> Mapping[str, frozenset[str]]:
+    """Per concept itself and all it needs that a learner who ``has`` something has not."""
+    needs = {one.id: set(one.needs) - has for one in catalog.concepts.values()}
+    found: dict[str, frozenset[str]] = {}
     for one in TopologicalSorter(needs).static_order():
         found[one] = frozenset((one,)).union(*(found[need] for need in needs[one]))
     return found

@@ -59,6 +59,11 @@ class Fitted:
         """Hours of study: all but the buffer."""
         return sum(self.hours.values()) + self.projects + self.reviews
 
+    @property
+    def leaves_nothing_free(self) -> bool:
+        """For want of time: of a plan of few hours a tenth is less than half an hour anyway."""
+        return not self.buffer and self.spare < BUFFER * self.planned
+
 
 def scaled_hours(hours: float, level: Level) -> float:
     """Hours for this level, rounded to half an hour (halves up), at least half an hour."""
@@ -102,17 +107,23 @@ class _Fitting:
         self._drop()
         self._take_back()
         self._lower()
-        room = self._budget / (1 + BUFFER) - self._concepts
-        projects = halves(min(PROJECTS * self._concepts, max(room, 0)))
-        reviews, room = 0.0, room - projects
-        if self._budget < math.inf and room > 0:
-            reviews = halves(min(REVIEWS * self._concepts, room))
-            room = self._extend(room - reviews)
-            larger = halves(min((LARGER_PROJECTS - PROJECTS) * self._concepts, room))
-            projects, room = projects + larger, room - larger
-        if room < 0:  # the buffer and the projects' time are all that is left to give
-            projects = halves(min(PROJECTS * self._concepts, max(self._budget - self._concepts, 0)))
-        return self._result(projects, reviews)
+        if self._over:  # the buffer and then the projects' time are all that is left to give
+            left = max(self._budget - self._concepts, 0)
+            return self._result(halves(min(PROJECTS * self._concepts, left)), 0)
+        if self._budget == math.inf:
+            return self._result(halves(PROJECTS * self._concepts), 0)
+        return self._with_more()
+
+    def _with_more(self) -> Fitted:
+        """Reviews, what the goal offers beyond itself, and larger projects, as far as time goes."""
+        room, concepts = self._budget / (1 + BUFFER), self._concepts
+        reviews = halves(min(REVIEWS * concepts, max(room - concepts * (1 + PROJECTS), 0)))
+        room -= reviews
+        if not self._dropped and not self._lowered:  # else it would take the place of these
+            self._extend(room)
+        return self._result(
+            halves(min(LARGER_PROJECTS * self._concepts, room - self._concepts)), reviews
+        )
 
     def _result(self, projects: float, reviews: float) -> Fitted:
         planned = self._concepts + projects + reviews
@@ -155,10 +166,16 @@ class _Fitting:
         return self._lowered.get(one) or self._aim.mastery(one)
 
     def _drop(self) -> None:
-        """Whatever is not core, the least value per hour first, until the rest fits."""
+        """Whatever is not core, the least value per hour first, until the rest fits.
+
+        What is left of a goal whose core is known stays: a plan of nothing is none.
+        """
         while self._over and (leaf := self._least_valuable()):
+            kinds = self._closure.kinds(frozenset((*self._dropped, leaf)))
+            if not kinds:
+                return
             self._dropped.append(leaf)
-            self._kinds = self._closure.kinds(frozenset(self._dropped))
+            self._kinds = kinds
 
     def _least_valuable(self) -> str | None:
         """The concept to drop next: not core, and nothing that stays needs it."""
@@ -172,8 +189,7 @@ class _Fitting:
     def _take_back(self) -> None:
         """What was dropped early, where there is room again after a larger drop."""
         for one in reversed(self._dropped.copy()):
-            beneath = self._catalog.ancestors((one,))
-            fewer = [other for other in self._dropped if other not in beneath]
+            fewer = [other for other in self._dropped if other not in self._closure.beneath[one]]
             before, self._kinds = self._kinds, self._closure.kinds(frozenset(fewer))
             if self._over:
                 self._kinds = before
@@ -194,7 +210,8 @@ class _Fitting:
         for one in ids:
             if not self._over:
                 return
-            self._lowered[one] = mastery
+            if self._hours_for(one, mastery) < self._hours(one):
+                self._lowered[one] = mastery
 
     def _rank(self, one: str) -> tuple[int, float, str]:
         return self._builders[one], -self._hours(one), one
@@ -204,21 +221,18 @@ class _Fitting:
         """How many concepts of the plan build on each, directly or not."""
         counts = dict.fromkeys(self._kinds, 0)
         for one in self._kinds:
-            for beneath in self._catalog.ancestors((one,)) & counts.keys():
+            for beneath in self._closure.beneath[one] & counts.keys():
                 counts[beneath] += beneath != one
         return counts
 
-    def _extend(self, room: float) -> float:
-        """Add what the goal offers beyond itself while its hours fit; returns the room left."""
-        dropped = frozenset(self._dropped)
+    def _extend(self, room: float) -> None:
+        """Add what the goal offers beyond itself while all concepts fit with their projects."""
         for one in self._aim.extensions:
-            more = self._closure.kinds(dropped, more=(*self._added, one))
-            new = more.keys() - self._kinds.keys()
-            takes = sum(map(self._hours, new)) * (1 + PROJECTS)
-            if one in new and takes <= room:
+            more = self._closure.kinds(more=(*self._added, one))
+            hours = sum(map(self._hours, more)) * (1 + PROJECTS)
+            if one in more.keys() - self._kinds.keys() and hours <= room:
                 self._added.append(one)
-                self._kinds, room = more, room - takes
-        return room
+                self._kinds = more
 
 
 def shares(total: float, weights: Sequence[float]) -> list[float]:

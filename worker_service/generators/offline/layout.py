@@ -113,7 +113,7 @@ class Layout:
         slot = calendar.take(one.hours)
         if one.project is not None:
             return self._project(one, one.project, title, slot)
-        return self._review(one, part, slot)
+        return self._review(one, part, title, slot)
 
     def _project(self, one: Closing, project: Project, title: str, slot: Slot) -> roadmap.Concept:
         needed = [need for need in project.requires if need in self._selection.fitted.kinds]
@@ -133,11 +133,11 @@ class Layout:
             outcomes=tuple(map(self._voice.project_done, project.acceptance)),
         )
 
-    def _review(self, one: Closing, part: Part, slot: Slot) -> roadmap.Concept:
+    def _review(self, one: Closing, part: Part, title: str, slot: Slot) -> roadmap.Concept:
         names = [concept.name for concept in part.concepts]
         return roadmap.Concept(
             id=one.id,
-            name=self._voice.review_name(wording.themes(self._catalog, part.concepts)),
+            name=self._voice.review_name(title),
             description=self._voice.review_description(names),
             why=self._voice.review_why(),
             kind="review",

@@ -86,11 +86,7 @@ def _followers(catalog: Catalog) -> dict[str, list[Follower]]:
 
 def _goals(catalog: Catalog, concept: Concept) -> list[str]:
     """The goals that target it: first where it is core, then where it is one of few."""
-    goals = [
-        goal
-        for goal in catalog.goals.values()
-        if concept.id in (*goal.targets.core, *goal.targets.supporting, *goal.targets.extensions)
-    ]
+    goals = [goal for goal in catalog.goals.values() if concept.id in goal.targets.every]
     goals.sort(key=lambda goal: (concept.id not in goal.targets.core, len(goal.targets.core)))
     voice = voice_of(catalog.language)
     return [
@@ -102,7 +98,16 @@ def _known_first(catalog: Catalog, concept: Concept) -> str:
     voice = voice_of(catalog.language)
     if not concept.requires:
         return voice.begin_here()
+
+    def name(one: str) -> str:
+        return plain(catalog.concepts[one].name)
+
     return _bullets(
-        voice.known_first(plain(catalog.concepts[edge.id].name), plain(edge.reason), hard=edge.hard)
+        voice.known_first(
+            name(edge.id),
+            [name(one) for one in catalog.members(edge) if one != edge.id],
+            plain(edge.reason),
+            hard=edge.hard,
+        )
         for edge in sorted(concept.requires, key=lambda edge: not edge.hard)
     )

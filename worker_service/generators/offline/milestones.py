@@ -16,7 +16,7 @@ LARGER_THAN_USUAL = 1.5
 """A project may grow by this factor when there are hours for it."""
 
 SHORTEST_PROJECT = 1.0
-"""Hours in which something can be built."""
+"""Hours in which something can be built; what is less is for looking back."""
 
 MOST_SPARE_PROJECTS = 2
 """Further projects at the end of a plan that has hours to spare."""
@@ -79,7 +79,7 @@ def _closings(
 ) -> list[Closing]:
     """First a look back, then the project. Hours that the project cannot use are for the former."""
     most = scaled_hours(project.hours * LARGER_THAN_USUAL, level) if project else 0.0
-    built = min(building, most)
+    built = min(building, most) if building >= SHORTEST_PROJECT else 0.0
     looked_back = review + building - built
     closings = []
     if looked_back:

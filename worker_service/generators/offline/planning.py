@@ -11,7 +11,7 @@ from shared.errors import Permanent
 from shared.roadmap import DroppedConcept, Level, LoweredConcept, RoadmapRequest
 
 from .catalog import Catalog, Concept
-from .closure import Aim, Borders, Closure, aim_at, choices
+from .closure import Aim, Closure, aim_at, choices
 from .fitting import Fitted, fit
 from .matching import Match, match_topic
 from .voices import Voice, voice_of
@@ -76,13 +76,13 @@ class _Selecting:
 
     def selection(self) -> Selection:
         out, blocked = self._leave_out()
-        closure = Closure(self._catalog, self._usual, self._aim, Borders(self._has, out))
+        closure = Closure(self._catalog, self._usual, self._aim, has=self._has, out=out)
         request = self._request
         budget = None if self._weeks is None else self._weeks * request.hours_per_week
         fitted = fit(self._catalog, self._aim, closure, request.level, budget)
         if fitted is None:
             raise self._nothing_left()
-        everything = Closure(self._usual, self._usual, self._aim, Borders(frozenset(), frozenset()))
+        everything = Closure(self._usual, self._usual, self._aim)
         self._warn(fitted)
         return Selection(
             catalog=self._catalog,
@@ -169,7 +169,7 @@ class _Selecting:
     def _warn(self, fitted: Fitted) -> None:
         if self._match.ignored:
             self._warnings.append(self._voice.does_not_cover(self._aim.title, self._match.ignored))
-        if self._weeks is not None and fitted.buffer < 0.5:
+        if self._weeks is not None and fitted.leaves_nothing_free:
             self._warnings.append(self._voice.no_buffer())
         used = self._used(fitted) & (self._assumed - self._known)
         if used:

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from shared.roadmap import Question
 
-from .catalog import MOST_CHOICES, Catalog, Concept, Requirement
+from .catalog import MOST_CHOICES, Catalog, Concept
 from .reading import quizzes_of
 from .voices import voice_of
 
@@ -27,10 +27,9 @@ def quiz_of(catalog: Catalog, concept: Concept) -> tuple[Question, ...]:
             )
             for one in written
         )
-    hard = [edge for edge in concept.requires if edge.hard]
     return (
         _description(catalog, concept),
-        _prerequisite(catalog, concept, hard) if hard else _exercise(catalog, concept),
+        (_prerequisite if concept.implies else _exercise)(catalog, concept),
         _ability(catalog, concept),
     )
 
@@ -46,10 +45,15 @@ def _description(catalog: Catalog, concept: Concept) -> Question:
     )
 
 
-def _prerequisite(catalog: Catalog, concept: Concept, hard: Sequence[Requirement]) -> Question:
-    """A soft prerequisite would be half right: it is offered neither as right nor as wrong."""
-    edge = min(hard, key=lambda one: _shuffled(concept.id, one.id))
-    before = _beneath(catalog)[concept.id] | {concept.id}
+def _prerequisite(catalog: Catalog, concept: Concept) -> Question:
+    """A soft prerequisite, or one of several that will do, would be half right.
+
+    It is offered neither as right nor as wrong.
+    """
+    sure = [edge for edge in concept.requires if edge.id in concept.implies]
+    edge = min(sure, key=lambda one: _shuffled(concept.id, one.id))
+    half = (one for other in concept.requires for one in catalog.members(other))
+    before = _beneath(catalog)[concept.id].union({concept.id}, half)
     others = [one for one in catalog.concepts.values() if one.id not in before]
     wrong = _nearest(concept, others, "prerequisite")
     return _question(

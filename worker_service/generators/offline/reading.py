@@ -246,9 +246,8 @@ def _check_references(catalog: Catalog) -> None:
     for group in catalog.alternatives.values():
         _check_known(catalog, f"Alternatives '{group.id}'", group.members)
     for goal in catalog.goals.values():
-        targets = goal.targets
-        wanted = (*targets.core, *targets.supporting, *targets.extensions)
-        _check_known(catalog, f"Goal '{goal.id}'", (*wanted, *goal.prefer, *goal.fluent))
+        wanted = (*goal.targets.every, *goal.prefer, *goal.fluent)
+        _check_known(catalog, f"Goal '{goal.id}'", wanted)
     for project in catalog.projects.values():
         _check_known(catalog, f"Project '{project.id}'", project.requires)
 
@@ -281,7 +280,7 @@ def _check_order(catalog: Catalog) -> None:
 
 def _targets(catalog: Catalog, edges: Iterable[Requirement]) -> Iterator[str]:
     for edge in edges:
-        yield from catalog.alternatives[edge.one_of].members if edge.one_of else (edge.id,)
+        yield from catalog.members(edge)
 
 
 def _assumed_as_early(needed: Concept, level: Level) -> bool:

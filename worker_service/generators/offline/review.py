@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from .catalog import Catalog, Concept, Goal, Mastery, Requirement
+from .catalog import Catalog, Concept, Mastery
 from .reading import quizzes_of
 
 ACQUAINTED = (0.25, 0.75)
@@ -39,7 +39,7 @@ def _implied_edges(catalog: Catalog, concept: Concept) -> Iterator[str]:
             if other is edge or not other.hard or other.one_of is not None:
                 continue
             beneath = catalog.implied((other.id,))
-            implied = beneath & _ends(catalog, edge)
+            implied = beneath.intersection(catalog.members(edge))
             if implied and (edge.one_of or other.id not in implied):
                 target = edge.one_of or edge.id
                 yield f"'{concept.id}' need not require '{target}': '{other.id}' implies it."
@@ -47,10 +47,6 @@ def _implied_edges(catalog: Catalog, concept: Concept) -> Iterator[str]:
     for target, count in repeated.items():
         if count > 1:
             yield f"'{concept.id}' requires '{target}' twice."
-
-
-def _ends(catalog: Catalog, edge: Requirement) -> frozenset[str]:
-    return frozenset(catalog.alternatives[edge.one_of].members if edge.one_of else (edge.id,))
 
 
 def _odd_hours(concept: Concept) -> Iterator[str]:
@@ -66,18 +62,18 @@ def _odd_hours(concept: Concept) -> Iterator[str]:
 
 def _unwanted(catalog: Catalog) -> Iterator[str]:
     """Concepts that no goal leads to, and those that are neither needed nor an end."""
-    targets = {one for goal in catalog.goals.values() for one in _targets(goal)}
+    targets = {one for goal in catalog.goals.values() for one in goal.targets.every}
     reached: set[str] = set()
     waiting = list(targets)
     required: set[str] = set()
     for concept in catalog.concepts.values():
-        required |= {end for edge in concept.requires for end in _ends(catalog, edge)}
+        required |= {end for edge in concept.requires for end in catalog.members(edge)}
     while waiting:
         one = waiting.pop()
         if one not in reached:
             reached.add(one)
             edges = catalog.concepts[one].requires
-            waiting.extend(end for edge in edges for end in _ends(catalog, edge))
+            waiting.extend(end for edge in edges for end in catalog.members(edge))
     for one in catalog.concepts:
         if one not in reached:
             yield f"'{one}' is reached from no goal: let one need, support or offer it."
@@ -87,14 +83,10 @@ def _unwanted(catalog: Catalog) -> Iterator[str]:
     yield from (f"Cluster '{one}' is empty." for one in catalog.clusters if one not in used)
 
 
-def _targets(goal: Goal) -> tuple[str, ...]:
-    return (*goal.targets.core, *goal.targets.supporting, *goal.targets.extensions)
-
-
 def _unlike(catalog: Catalog) -> Iterator[str]:
     """Goals that contradict themselves, and projects that nobody can be ready for."""
     for goal in catalog.goals.values():
-        for one, count in Counter(_targets(goal)).items():
+        for one, count in Counter(goal.targets.every).items():
             if count > 1:
                 yield f"Goal '{goal.id}' has '{one}' twice among its targets."
         for one in goal.fluent:

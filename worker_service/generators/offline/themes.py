@@ -55,10 +55,4 @@ def _members(catalog: Catalog, ids: Iterable[str]) -> frozenset[str]:
 
 def _falls(catalog: Catalog, concept: Concept, gone: set[str]) -> bool:
     """Whether something it needs is gone, or every alternative for it."""
-    return any(
-        gone.issuperset(catalog.alternatives[edge.one_of].members)
-        if edge.one_of
-        else edge.id in gone
-        for edge in concept.requires
-        if edge.hard
-    )
+    return any(edge.hard and gone.issuperset(catalog.members(edge)) for edge in concept.requires)

@@ -104,12 +104,12 @@ def stage_names(catalog: Catalog, stages: Sequence[Sequence[Concept]]) -> list[s
     """Phase and themes: "Foundations: Python language". Themes by hours, at most two."""
     voice = voice_of(catalog.language)
     return [
-        voice.stage_name(phase, themes(catalog, part))
+        voice.stage_name(phase, _themes(catalog, part))
         for phase, part in zip(voice.phases(len(stages)), stages, strict=True)
     ]
 
 
-def themes(catalog: Catalog, part: Sequence[Concept]) -> str:
+def _themes(catalog: Catalog, part: Sequence[Concept]) -> str:
     """The largest cluster of a stage, or the two largest if neither dominates."""
     shares = _shares(part)
     first, *others = shares

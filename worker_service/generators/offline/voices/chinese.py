@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+from shared.roadmap import MOST_HOURS_A_WEEK
+
 LEVELS = {"beginner": "初学", "intermediate": "中级", "advanced": "高级"}
 
 
@@ -17,7 +19,7 @@ class Chinese:
         return f"{number} 周"
 
     def hours(self, number: float) -> str:
-        return f"{number:g} 小时"
+        return f"{round(number, 2):.12g} 小时"
 
     def schedule(self, number_of_weeks: int, hours_per_week: float) -> str:
         return f"{self.weeks(number_of_weeks)}、每周 {self.hours(hours_per_week)}"
@@ -84,7 +86,8 @@ class Chinese:
     def suggestion(self, pace: float | None, until: date, hours_per_week: float) -> str:
         later = f"按每周 {self.hours(hours_per_week)}学到 {until}"
         if pace is None:
-            return f"要达成目标，需要{later}；每周 80 小时以内的任何进度都不够。"
+            most = self.hours(MOST_HOURS_A_WEEK)
+            return f"要达成目标，需要{later}；每周 {most}以内的任何进度都不够。"
         return f"要达成目标，需要每周 {self.hours(pace)}，或者{later}。"
 
     def nothing_left(self, title: str, *, all_known: bool, lower_level: bool) -> str:
@@ -131,7 +134,7 @@ class Chinese:
         return f"已排除：{self.listed(names)}。"
 
     def nothing_pruned(self) -> str:
-        return "没有已掌握或被排除的内容。"
+        return "这些知识点无一去掉。"
 
     def open_time(self) -> str:
         return "没有要求结束时间：全部保留。"
@@ -192,8 +195,8 @@ class Chinese:
     def project_done(self, criterion: str) -> str:
         return f"完成标准：{criterion}。"
 
-    def review_name(self, theme: str) -> str:
-        return f"复习：{theme}"
+    def review_name(self, stage: str) -> str:
+        return f"复习“{stage}”"
 
     def review_description(self, names: Sequence[str]) -> str:
         return f"不看笔记，回顾{self.listed(names)}。"
@@ -233,8 +236,9 @@ class Chinese:
     def begin_here(self) -> str:
         return "无：可以从这里开始。"
 
-    def known_first(self, name: str, reason: str, *, hard: bool) -> str:
-        return f"**{name}**{'' if hard else '（有帮助）'}：{reason}。"
+    def known_first(self, name: str, others: Sequence[str], reason: str, *, hard: bool) -> str:
+        instead = f"（或{self.listed(others)}）" if others else ""
+        return f"**{name}**{instead}{'' if hard else '（有帮助）'}：{reason}。"
 
     def titled(self, outcome: str) -> str:
         return outcome

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+from shared.roadmap import MOST_HOURS_A_WEEK
+
 KEEPS_CAPITAL = {
     *("Python", "Git", "PostgreSQL", "Docker", "FastAPI", "Django", "JavaScript", "TypeScript"),
     *("Node", "Node.js", "NoSQL", "React", "Vue", "Linux", "Kubernetes"),
@@ -20,7 +22,8 @@ class English:
         return "1 week" if number == 1 else f"{number} weeks"
 
     def hours(self, number: float) -> str:
-        return "1 hour" if number == 1 else f"{number:g} hours"
+        shown = f"{round(number, 2):.12g}"
+        return f"{shown} hour" if shown == "1" else f"{shown} hours"
 
     def schedule(self, number_of_weeks: int, hours_per_week: float) -> str:
         """How long at which pace: "8 weeks at 1 hour a week"."""
@@ -90,7 +93,8 @@ class English:
         """What would make the plan feasible; ``pace`` is None if no pace would."""
         later = f"until {until} at {self.hours(hours_per_week)} a week"
         if pace is None:
-            return f"The goal needs time {later}; no pace up to 80 hours a week is enough."
+            most = self.hours(MOST_HOURS_A_WEEK)
+            return f"The goal needs time {later}; no pace up to {most} a week is enough."
         return f"The goal needs {self.hours(pace)} a week, or {later}."
 
     def nothing_left(self, title: str, *, all_known: bool, lower_level: bool) -> str:
@@ -140,7 +144,7 @@ class English:
         return f"Excluded: {self.listed(names)}."
 
     def nothing_pruned(self) -> str:
-        return "Nothing was known or excluded."
+        return "None of these concepts falls away."
 
     def open_time(self) -> str:
         return "No end was asked for: everything stays."
@@ -205,8 +209,8 @@ class English:
     def project_done(self, criterion: str) -> str:
         return f"Done when {criterion}."
 
-    def review_name(self, theme: str) -> str:
-        return f"Review: {theme}"
+    def review_name(self, stage: str) -> str:
+        return f"Review of “{stage}”"
 
     def review_description(self, names: Sequence[str]) -> str:
         return f"Going back, without notes, over {self.listed(names)}."
@@ -250,8 +254,10 @@ class English:
     def begin_here(self) -> str:
         return "Nothing: you can begin here."
 
-    def known_first(self, name: str, reason: str, *, hard: bool) -> str:
-        return f"**{name}**{'' if hard else ' (helps)'}: {reason}."
+    def known_first(self, name: str, others: Sequence[str], reason: str, *, hard: bool) -> str:
+        """Any of ``others`` will do as well."""
+        instead = f" (or {' or '.join(others)})" if others else ""
+        return f"**{name}**{instead}{'' if hard else ' (helps)'}: {reason}."
 
     def titled(self, outcome: str) -> str:
         return f"{outcome[0].upper()}{outcome[1:]}"
