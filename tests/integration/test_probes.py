@@ -323,7 +323,13 @@ def test_a_caller_that_hangs_up_disturbs_nobody(
         with socket.create_connection((LOCALHOST, process.port)) as caller:
             caller.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
     assert process.ask("/livez").status == 200
+    eventually_sync(all_are_answered)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def all_are_answered() -> None:
+    """Of those who hung up it is known only once their threads have ended."""
+    assert not [one for one in threading.enumerate() if "process_request" in one.name]
 
 
 def test_metrics_alone_are_served_without_an_event_loop() -> None:
