@@ -7,21 +7,30 @@ from datetime import date
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from shared.errors import Permanent
+from shared.errors import GoalNotCovered, Permanent
 from shared.roadmap import Level, Roadmap, RoadmapRequest, Weekday
 from worker_service.generators.offline import load_catalog, plan
-from worker_service.generators.offline.matching import match_topic
+from worker_service.generators.offline.matching import match_goal, match_topic
 
 CATALOG = load_catalog()
 TODAY = date(2030, 1, 7)
 RANK = {Level.BEGINNER: 0, Level.INTERMEDIATE: 1, Level.ADVANCED: 2}
 
-goals = st.sampled_from(
-    [
-        *(goal.name for goal in CATALOG.goals.values()),
-        *("FastAPI and Docker", "Python, SQL and Git", "React and TypeScript"),
-        *("learn Git branching", "trees and graphs", "transactional outbox", "学习机器学习"),
-    ]
+
+def is_covered(goal: str) -> bool:
+    try:
+        match_goal(CATALOG, goal)
+    except GoalNotCovered:
+        return False
+    return True
+
+
+names = st.sampled_from([goal.name for goal in CATALOG.goals.values()])
+goals = st.one_of(
+    names,
+    st.lists(names, min_size=2, max_size=3, unique=True).map(", ".join).filter(is_covered),
+    st.sampled_from(["learn Git branching", "trees and graphs", "transactional outbox"]),
+    st.sampled_from(["FastAPI and Docker", "Python, SQL and Git", "学习机器学习"]),
 )
 topics = st.sampled_from(
     [
@@ -38,8 +47,9 @@ requests = st.builds(
     level=st.sampled_from(Level),
     hours_per_week=hours_a_week,
     weeks=st.none() | st.integers(1, 104),
-    known_topics=st.lists(topics, max_size=5).map(tuple),
-    exclude=st.lists(topics, max_size=3).map(tuple),
+    known_topics=st.lists(topics, max_size=9).map(tuple),
+    exclude=st.lists(topics, max_size=3).map(tuple)
+    | st.sampled_from([group.members for group in CATALOG.alternatives.values()]),
     study_days=st.sets(st.sampled_from(Weekday), min_size=1).map(tuple),
     language=st.sampled_from(("en", "zh")),
 )

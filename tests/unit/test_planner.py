@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from itertools import pairwise
+from math import ceil
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,18 @@ from tests.unit.plans import CATALOG, TODAY, hours_a_week, ids, make_plan, sixty
 from worker_service.generators.offline import plan
 from worker_service.generators.offline.calendar import Calendar
 from worker_service.generators.offline.catalog import Mastery
-from worker_service.generators.offline.fitting import halves, scaled_hours, shares
+from worker_service.generators.offline.explaining import explain
+from worker_service.generators.offline.fitting import LARGER_PROJECTS, halves, scaled_hours, shares
+from worker_service.generators.offline.matching import match_goal
+from worker_service.generators.offline.planning import Selection, select
+from worker_service.generators.offline.voices import voice_of
 
 ALL_DAYS = tuple(Weekday)
+
+
+def selected(goal: str, **details: object) -> Selection:
+    request = RoadmapRequest.model_validate({"goal": goal, **details})
+    return select(CATALOG, request, match_goal(CATALOG, goal), start=TODAY)
 
 
 def closings(roadmap: Roadmap) -> list[str]:
@@ -217,6 +227,76 @@ def test_an_impossible_schedule_keeps_the_core_and_suggests_what_works() -> None
     assert make_plan(hours_per_week=5, until=until).fit.feasible
 
 
+def test_what_only_led_to_something_known_takes_nothing_along_when_it_falls() -> None:
+    # web attacks are built upon, and need a database: but the learner knows them already
+    known = ["web-attacks"]
+    open_end, hurried = make_plan(known_topics=known), make_plan(known_topics=known, weeks=1)
+    core = {one.id for one in open_end.concepts() if one.kind == "core"}
+    assert core == {one.id for one in hurried.concepts() if one.kind == "core"}
+
+
+def test_when_the_core_is_known_what_supports_it_is_not_dropped_to_nothing() -> None:
+    core = CATALOG.goals["react"].targets.core
+    roadmap = make_plan("React", known_topics=core, hours_per_week=1, weeks=1)
+    assert ids(roadmap)
+    assert not roadmap.fit.feasible
+
+
+def test_a_plan_that_fits_only_by_overrunning_its_weeks_does_not_fit() -> None:
+    least = make_plan("Docker", hours_per_week=1, weeks=1).total_hours
+    over = make_plan("Docker", hours_per_week=least / 1.04, weeks=1)
+    assert over.total_hours == least > over.fit.hours_per_week
+    assert not over.fit.feasible
+    assert make_plan("Docker", hours_per_week=least, weeks=1).fit.feasible
+
+
+def test_the_highest_pace_is_suggested_where_it_is_just_enough() -> None:
+    least = make_plan("React", hours_per_week=1, weeks=1).total_hours
+    weeks = ceil(least / 80)
+    assert least <= weeks * 80 < least * 1.15 * 1.1
+    hurried = make_plan("React", hours_per_week=1, weeks=weeks)
+    assert (hurried.fit.suggestion or "").startswith("The goal needs 80 hours a week, or until ")
+    assert make_plan("React", hours_per_week=80, weeks=weeks).fit.feasible
+
+
+def test_the_buffer_is_given_up_before_the_time_of_projects() -> None:
+    least = make_plan("Docker", hours_per_week=1, weeks=1).total_hours
+    for factor in (1.05, 1.1, 1.15):
+        fitted = selected("Docker", hours_per_week=least * factor / 2, weeks=2).fitted
+        assert fitted.projects == halves(least * (factor - 1))
+        assert fitted.buffer == 0
+
+
+def test_nothing_is_lowered_that_takes_as_long_anyway() -> None:
+    for concept in CATALOG.concepts.values():
+        hurried = selected(concept.name, level="advanced", hours_per_week=1, weeks=1)
+        for one, mastery in hurried.fitted.mastery.items():
+            if one in hurried.fitted.lowered:
+                hours = CATALOG.concepts[one].hours
+                usual = scaled_hours(hours[hurried.aim.mastery(one) - 1], Level.ADVANCED)
+                assert scaled_hours(hours[mastery - 1], Level.ADVANCED) < usual
+
+
+def test_nothing_is_added_where_something_was_dropped_for_want_of_time() -> None:
+    fitted = selected("Coding interview", hours_per_week=7, weeks=17).fitted
+    assert fitted.dropped
+    assert fitted.added == ()
+
+
+def test_projects_grow_with_what_is_added() -> None:
+    fitted = selected("Docker", hours_per_week=8, weeks=30).fitted
+    assert fitted.added
+    assert fitted.projects == halves(sum(fitted.hours.values()) * LARGER_PROJECTS)
+
+
+def test_only_too_little_time_leaves_nothing_free() -> None:
+    short = make_plan("SQLite", hours_per_week=1, weeks=1)
+    roomy = make_plan("SQLite", hours_per_week=1, weeks=38)
+    assert any("nothing is kept free" in one for one in short.warnings)
+    assert roomy.fit.buffer_hours == 0
+    assert roomy.warnings == ()
+
+
 def test_more_time_brings_reviews_and_extensions() -> None:
     usual, roomy = make_plan("Docker"), make_plan("Docker", hours_per_week=8, weeks=30)
     added = set(ids(roomy)) - set(ids(usual))
@@ -231,6 +311,18 @@ def test_projects_take_their_share_of_an_open_plan() -> None:
     building = sum(one.hours for one in roadmap.concepts() if one.kind in ("project", "review"))
     assert building == halves((roadmap.total_hours - building) * 0.15)
     assert all(stage.milestone for stage in roadmap.stages)
+
+
+def test_nothing_is_built_in_half_an_hour() -> None:
+    roadmap = make_plan("The CSS box model", level="advanced")
+    assert [one.kind for one in roadmap.concepts() if one.id in closings(roadmap)] == ["review"]
+
+
+def test_reviews_of_like_stages_are_told_apart() -> None:
+    known = ["Breaking problems down"]
+    roadmap = make_plan("Accessibility basics", hours_per_week=5, weeks=89, known_topics=known)
+    reviews = [one.name for one in roadmap.concepts() if one.kind == "review"]
+    assert len(set(reviews)) == len(reviews) > 1
 
 
 def test_a_tenth_is_kept_free() -> None:
@@ -258,6 +350,26 @@ def test_a_concept_that_returns_to_a_tight_plan_brings_what_it_needs() -> None:
 def test_the_summary_leaves_hours_and_weeks_to_their_own_fields() -> None:
     roadmap = make_plan("git", hours_per_week=3)
     assert roadmap.summary == CATALOG.goals["git"].blurb
+
+
+def test_an_explanation_calls_nothing_unknown_that_was_given() -> None:
+    request = RoadmapRequest(goal="git", known_topics=("joins",), until=date(3000, 1, 1))
+    match = match_goal(CATALOG, request.goal)
+    told = explain(request, match, select(CATALOG, request, match, start=TODAY))
+    assert told.pruning == ("None of these concepts falls away.",)
+    assert told.fit[0] == "The time is 253055 hours: 50611 weeks at 5 hours a week."
+
+
+def test_a_name_is_heard_without_its_commas() -> None:
+    (heard,) = match_goal(CATALOG, "OLTP, OLAP and columnar storage").heard
+    assert heard.alias == "oltp olap and columnar storage"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_millions_of_hours_are_written_out(language: str) -> None:
+    voice = voice_of(language)
+    assert voice.hours(3342850).startswith("3342850 ")
+    assert voice.hours(10 / 3).startswith("3.33 ")
 
 
 def test_reasons_name_the_next_concept_or_the_goal() -> None:

@@ -63,7 +63,7 @@ class Index:
 
     def exactly(self, tokens: Iterable[Token]) -> tuple[Entry, ...]:
         """The entries with this very name, stop words included (UNION ALL), goals first."""
-        return tuple(self._by_name.get(_spoken(tokens), ()))
+        return tuple(self._by_name.get(spoken(tokens), ()))
 
     def within(self, stems: Iterable[str]) -> Iterator[Alias]:
         """The aliases of which every word is among ``stems``."""
@@ -130,7 +130,7 @@ class Index:
         context: frozenset[str],
     ) -> Alias:
         telling = self.informative(stems)
-        text = _spoken(tokens)
+        text = spoken(tokens)
         return Alias(
             entry=entry,
             place=place,
@@ -156,7 +156,7 @@ class Index:
     def _by_name(self) -> Mapping[str, list[Entry]]:
         found: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry, names in zip(self._entries, self._names, strict=True):
-            for name in dict.fromkeys(map(_spoken, names)):
+            for name in dict.fromkeys(map(spoken, names)):
                 found[name].append(entry)
         return found
 
@@ -179,5 +179,6 @@ def _names(entry: Entry) -> tuple[str, ...]:
     return (entry.name, *entry.aliases)
 
 
-def _spoken(tokens: Iterable[Token]) -> str:
+def spoken(tokens: Iterable[Token]) -> str:
+    """The words alone, without what divides them."""
     return " ".join(one.text for one in tokens if one.kind in ("word", "together"))

@@ -62,7 +62,7 @@ def _bullets(lines: Iterable[str]) -> str:
 
 def _reasons(catalog: Catalog, concept: Concept) -> list[str]:
     """What builds on it, the earliest first; for what nothing builds on, the goals it serves."""
-    followers = _followers(catalog)[concept.id][:MOST_REASONS]
+    followers = followers_in(catalog)[concept.id][:MOST_REASONS]
     if not followers:
         return _goals(catalog, concept)
     voice = voice_of(catalog.language)
@@ -73,7 +73,7 @@ def _reasons(catalog: Catalog, concept: Concept) -> list[str]:
 
 
 @lru_cache(MOST_CHOICES)
-def _followers(catalog: Catalog) -> dict[str, list[Follower]]:
+def followers_in(catalog: Catalog) -> dict[str, list[Follower]]:
     """Per concept what requires it: hard before soft, easy before difficult."""
     found: dict[str, list[Follower]] = {one: [] for one in catalog.concepts}
     for follower in catalog.concepts.values():

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import refusing
-from .aliases import Entry, Index, index_of
+from .aliases import Entry, Index, index_of, spoken
 from .catalog import Catalog, Goal
 from .picking import Picking, is_wide
 from .sentence import Sentence, read
@@ -118,8 +118,7 @@ def _named(index: Index, sentence: Sentence, *, topic: bool = False) -> Match | 
     for start in range(len(tokens)):
         for entry in index.exactly(tokens[start:]):
             if not (topic and is_wide(entry)):
-                alias = " ".join(one.text for one in tokens[start:])
-                return Match((entry,), heard=(Heard(alias, entry.id, 1.0),))
+                return Match((entry,), heard=(Heard(spoken(tokens[start:]), entry.id, 1.0),))
         if not index.lexicon.says_nothing(tokens[start]):
             return None
     return None

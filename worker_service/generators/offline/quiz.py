@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
 from shared.roadmap import Question
 
-from .catalog import MOST_CHOICES, Catalog, Concept
+from .catalog import Catalog, Concept
+from .lesson import followers_in
 from .reading import quizzes_of
 from .voices import voice_of
 
@@ -53,7 +53,7 @@ def _prerequisite(catalog: Catalog, concept: Concept) -> Question:
     sure = [edge for edge in concept.requires if edge.id in concept.implies]
     edge = min(sure, key=lambda one: _shuffled(concept.id, one.id))
     half = (one for other in concept.requires for one in catalog.members(other))
-    before = _beneath(catalog)[concept.id].union({concept.id}, half)
+    before = _leading_to(catalog, concept).union(half)
     others = [one for one in catalog.concepts.values() if one.id not in before]
     wrong = _nearest(concept, others, "prerequisite")
     return _question(
@@ -87,28 +87,25 @@ def _ability(catalog: Catalog, concept: Concept) -> Question:
 
 def _unrelated(catalog: Catalog, concept: Concept) -> list[Concept]:
     """All that neither leads to the concept nor builds on it: its learner need not know them."""
-    beneath = _beneath(catalog)
-    related = beneath[concept.id] | {concept.id}
-    return [
-        one
-        for one in catalog.concepts.values()
-        if one.id not in related and concept.id not in beneath[one.id]
-    ]
+    followers = followers_in(catalog)
+    after = _reached(concept.id, lambda one: [other.id for other, _ in followers[one]])
+    related = _leading_to(catalog, concept) | after
+    return [one for one in catalog.concepts.values() if one.id not in related]
 
 
-@lru_cache(MOST_CHOICES)
-def _beneath(catalog: Catalog) -> dict[str, frozenset[str]]:
-    """Per concept everything that leads to it, over hard and soft edges."""
-    found: dict[str, frozenset[str]] = {}
+def _leading_to(catalog: Catalog, concept: Concept) -> set[str]:
+    """The concept with everything that leads to it, over hard and soft edges."""
+    return _reached(concept.id, lambda one: [edge.id for edge in catalog.concepts[one].requires])
 
-    def reach(one: str) -> frozenset[str]:
+
+def _reached(start: str, further: Callable[[str], Iterable[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        one = waiting.pop()
         if one not in found:
-            direct = frozenset(edge.id for edge in catalog.concepts[one].requires)
-            found[one] = direct.union(*map(reach, direct))
-        return found[one]
-
-    for one in catalog.concepts:
-        reach(one)
+            found.add(one)
+            waiting.extend(further(one))
     return found
 
 

@@ -121,7 +121,8 @@ class Chinese:
         )
 
     def one_of(self, group: str, chosen: str, others: Sequence[str]) -> str:
-        return f"{group}：选用{chosen}（也可以用{self.listed(others)}）。"
+        instead = self.listed([self.quoted(one) for one in others])
+        return f"{group}：选用{self.quoted(chosen)}（也可以用{instead}）。"
 
     def level_is(self, level: str, factor: float, count: int) -> str:
         known = f"；假定其中 {count} 个知识点已掌握" if count else ""

@@ -150,7 +150,7 @@ class English:
         return "No end was asked for: everything stays."
 
     def budget(self, hours: float, time: str) -> str:
-        return f"There are {self.hours(hours)}: {time}."
+        return f"The time is {self.hours(hours)}: {time}."
 
     def dropped(self, names: Sequence[str]) -> str:
         return f"Dropped, the least value per hour first: {self.listed(names)}."
