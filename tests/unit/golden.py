@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from shared.errors import Permanent
 from shared.roadmap import Roadmap, RoadmapRequest
@@ -32,7 +31,7 @@ class Golden(BaseModel):
     includes: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     before: tuple[tuple[str, str], ...] = ()
-    hours: Annotated[tuple[float, float], Field()]
+    hours: tuple[float, float]
     feasible: bool | None = None
     argued: str | None = None
 
