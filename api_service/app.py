@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from api_service import health, problems, routes
+from api_service import event_routes, health, problems, routes
 from api_service.body_limit import BodyLimit
 from api_service.caller import ServiceSet
+from api_service.capacity import Capacity
+from api_service.changes import Changes
 from api_service.doorbell import Doorbell
+from api_service.places import Places
 from api_service.submission import Submissions
-from shared.database import Database
+from shared.database import GOODBYE, Database
 from shared.settings import Settings
 
 
@@ -23,12 +26,27 @@ def create_app(settings: Settings) -> FastAPI:
         database = Database(settings, "api")
         submissions = Submissions(database)
         doorbell = Doorbell(database)
-        app.state.services = ServiceSet(database, submissions, doorbell)
-        ringing = asyncio.create_task(doorbell.run(), name="doorbell")
+        changes = Changes(database)
+        app.state.services = ServiceSet(
+            database,
+            submissions,
+            doorbell,
+            changes,
+            Places(settings.api_streams),
+            Capacity(database),
+        )
+        loops = [
+            asyncio.create_task(doorbell.run(), name="doorbell"),
+            asyncio.create_task(changes.run(), name="changes"),
+        ]
         yield
+        for part in (doorbell, changes):
+            part.stop()
         await submissions.close()
-        ringing.cancel()
-        await asyncio.gather(ringing, return_exceptions=True)
+        _, late = await asyncio.wait(loops, timeout=GOODBYE)
+        for loop in late:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
         await doorbell.close()
         await database.close()
 
@@ -43,7 +61,8 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,  # its redirects believe the Host header
     )
     app.add_middleware(BodyLimit, max_bytes=settings.api_max_body)
-    app.include_router(routes.router, responses=problems.DOCUMENTED)
+    for router in (routes.router, event_routes.router):
+        app.include_router(router, responses=problems.DOCUMENTED)
     app.include_router(health.router)
     problems.install(app)
     return app

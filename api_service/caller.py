@@ -9,7 +9,10 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
+from api_service.capacity import Capacity
+from api_service.changes import Changes
 from api_service.doorbell import Doorbell
+from api_service.places import Places
 from api_service.problems import Problem
 from api_service.submission import Submissions
 from shared.database import Database
@@ -23,6 +26,9 @@ class ServiceSet:
     database: Database
     submissions: Submissions
     doorbell: Doorbell
+    changes: Changes
+    places: Places
+    capacity: Capacity
 
 
 async def services(request: Request) -> ServiceSet:
@@ -30,9 +36,22 @@ async def services(request: Request) -> ServiceSet:
     return found
 
 
-async def tenant() -> str:
-    """Who calls. Until there are keys, everybody is the default tenant."""
-    return "default"
+@dataclass(frozen=True, slots=True)
+class CallerIdentity:
+    """Who calls: limits and acts go by the name, rows by the tenant."""
+
+    tenant_id: str
+    name: str
+
+
+async def caller(request: Request) -> CallerIdentity:
+    """Until there are keys, everybody is the default tenant, and an address is all of a name."""
+    address = request.client.host if request.client else "unknown"
+    return CallerIdentity("default", f"anonymous@{address}")
+
+
+async def tenant(caller: Annotated[CallerIdentity, Depends(caller)]) -> str:
+    return caller.tenant_id
 
 
 async def idempotency_key(
@@ -51,7 +70,7 @@ async def idempotency_key(
             "pointer": "/header/Idempotency-Key",
             "detail": "must be 1 to 255 printable ASCII characters",
         }
-        raise Problem("validation-failed", f"Idempotency-Key {reason['detail']}.", errors=[reason])
+        raise Problem("invalid-header", f"Idempotency-Key {reason['detail']}.", errors=[reason])
     return key
 
 
@@ -63,6 +82,7 @@ async def traceparent(traceparent: Annotated[str | None, Header()] = None) -> st
 
 
 Services = Annotated[ServiceSet, Depends(services)]
+Caller = Annotated[CallerIdentity, Depends(caller)]
 Tenant = Annotated[str, Depends(tenant)]
 IdempotencyKey = Annotated[str | None, Depends(idempotency_key)]
 Trace = Annotated[str, Depends(traceparent)]

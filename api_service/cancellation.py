@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -29,16 +29,20 @@ class Cancellation:
         return bool(self.task["status"] == TaskStatus.RUNNING)
 
 
-async def cancel(database: Database, tenant_id: str, task_id: UUID) -> Cancellation:
+async def cancel(
+    database: Database, tenant_id: str, task_id: UUID, versions: Sequence[int] | None = None
+) -> Cancellation:
     """Cancel the task, or ask its worker to. To say it twice changes nothing.
 
-    Raises Problem for a task that is not there, or that ended in another way.
+    ``versions``: only if the task still is at one of them. Raises Problem if it is not, for a task
+    that is not there, or that ended in another way.
     """
     who = {"tenant_id": tenant_id, "task_id": task_id}
+    wish = who | {"versions": None if versions is None else list(versions)}
 
     async def once() -> str | None:
         async with database.autocommit() as connection:
-            changed: str | None = await connection.scalar(CANCEL, who)
+            changed: str | None = await connection.scalar(CANCEL, wish)
             return changed
 
     patience = database.settings.database_command_timeout
@@ -47,22 +51,31 @@ async def cancel(database: Database, tenant_id: str, task_id: UUID) -> Cancellat
     task = await queries.task_by_id(database, tenant_id, task_id)
     if task is None:
         raise Problem("task-not-found", f"There is no task {task_id}.")
-    if task["cancel_requested_at"] is None and task["status"] != TaskStatus.CANCELED:
-        raise Problem("task-already-ended", f"Task {task_id} has {task['status']}.")
-    return Cancellation(dict(task))
+    if task["deleted_at"]:
+        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    if task["cancel_requested_at"] is not None or task["status"] == TaskStatus.CANCELED:
+        return Cancellation(dict(task))
+    if versions is not None and task["version"] not in versions:
+        raise Problem("precondition-failed", f"Task {task_id} is at version {task['version']}.")
+    raise Problem("task-already-ended", f"Task {task_id} has {task['status']}.")
 
 
-# The message goes first, as when a worker takes a task: who locks in one order waits, and does not
-# deadlock. The sweeper goes the other way round; who loses to it is repeated. One update for both
-# cases: a task that is taken, or given back, while this statement waits for its row is judged as
-# it then is. A message inserted meanwhile is dropped by the relay.
+# The message is locked first, as when a worker takes a task: who locks in one order waits, and does
+# not deadlock. The sweeper goes the other way round; who loses to it is repeated. What the task is
+# like is judged under its lock: it may be taken, or given back, while this statement waits for it.
+# A message inserted meanwhile is dropped by the relay.
 CANCEL = text(
     """
-    WITH message AS (
-        DELETE FROM outbox_messages WHERE task_id = (
-            SELECT id FROM tasks
-            WHERE id = :task_id AND tenant_id = :tenant_id AND status <> 'running'
-        ) RETURNING dispatched_at
+    WITH message AS MATERIALIZED (
+        SELECT task_id, dispatched_at FROM outbox_messages WHERE task_id = :task_id FOR UPDATE
+    ), task AS MATERIALIZED (
+        SELECT id FROM tasks
+        WHERE id = :task_id AND tenant_id = :tenant_id AND status IN ('queued', 'running')
+          AND cancel_requested_at IS NULL
+          AND (CAST(:versions AS integer[]) IS NULL
+               OR version = ANY (CAST(:versions AS integer[])))
+          AND (SELECT count(*) FROM message) >= 0
+        FOR UPDATE
     ), changed AS (
         UPDATE tasks SET
             status = CASE status WHEN 'queued' THEN 'canceled' ELSE status END,
@@ -71,9 +84,11 @@ CANCEL = text(
             finished_at = CASE status WHEN 'queued' THEN now() END,
             dispatched_at = coalesce((SELECT dispatched_at FROM message), dispatched_at),
             cancel_requested_at = now()
-        WHERE id = :task_id AND tenant_id = :tenant_id AND status IN ('queued', 'running')
-          AND cancel_requested_at IS NULL AND (SELECT count(*) FROM message) >= 0
+        WHERE id = (SELECT id FROM task)
         RETURNING id, version, status
+    ), dropped AS (
+        DELETE FROM outbox_messages
+        WHERE task_id = (SELECT id FROM changed WHERE status = 'canceled')
     ), history AS (
         INSERT INTO task_events (task_id, seq, type)
         SELECT id, version, 'task.canceled' FROM changed WHERE status = 'canceled'

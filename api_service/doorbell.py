@@ -25,13 +25,21 @@ class Doorbell:
         self.database = database
         self.committed = asyncio.Event()
         self.connection: asyncpg.Connection | None = None
+        self._stopping = False
 
     def ring(self) -> None:
+        self.committed.set()
+
+    def stop(self) -> None:
+        """``run`` ends by itself: cut off amid opening a connection, the driver would complain."""
+        self._stopping = True
         self.committed.set()
 
     async def run(self) -> None:
         while True:
             await self.committed.wait()
+            if self._stopping:
+                return
             self.committed.clear()
             try:
                 await self._notify()

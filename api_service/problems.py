@@ -10,9 +10,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from shared.database import connection_lost, reason, retriable
 
@@ -30,11 +32,25 @@ TYPES = {
     "malformed-request": ProblemType(
         400, "The request cannot be read", "Send one well-formed JSON document in UTF-8."
     ),
+    "invalid-header": ProblemType(
+        400, "A header cannot be used", "Correct the header that `errors` names, or leave it out."
+    ),
+    "invalid-cursor": ProblemType(
+        400,
+        "The cursor is not one of ours",
+        "Start again without a cursor; follow `next_cursor` or the Link header as they are.",
+    ),
     "task-not-found": ProblemType(
         404, "No such task", "Check the id: it is in the answer to the submission."
     ),
     "roadmap-not-found": ProblemType(
         404, "No such roadmap", "Its id is in `result.roadmap_id` of a task that has succeeded."
+    ),
+    "dead-letter-not-found": ProblemType(
+        404, "No such dead letter", "GET /v1/ops/dead-letters lists those that are open."
+    ),
+    "process-not-found": ProblemType(
+        404, "No such process", "GET /v1/ops/workers and /v1/ops/relays list those that live."
     ),
     "not-found": ProblemType(404, "Nothing at this address", "/openapi.json lists all addresses."),
     "method-not-allowed": ProblemType(
@@ -42,6 +58,32 @@ TYPES = {
     ),
     "task-already-ended": ProblemType(
         409, "The task has ended already", "An ended task never changes; submit a new one."
+    ),
+    "idempotency-in-progress": ProblemType(
+        409,
+        "Another request holds the idempotency key",
+        "Repeat after `Retry-After` seconds with the same key and body.",
+    ),
+    "task-not-ended": ProblemType(
+        409,
+        "The task has not ended",
+        "Wait until it has, or cancel it first with POST to its `/cancel`.",
+    ),
+    "selection-changed": ProblemType(
+        409,
+        "The selection is not what was previewed",
+        "Preview it again with `dry_run`, look at it, and act with the new token.",
+    ),
+    "nothing-to-do": ProblemType(
+        409, "Nothing can be done here", "Look at it again: somebody may have been faster."
+    ),
+    "task-deleted": ProblemType(
+        410, "The task was deleted", "Its input and result are gone for good; submit a new one."
+    ),
+    "precondition-failed": ProblemType(
+        412,
+        "The task has changed meanwhile",
+        "Read it again and decide anew, with the ETag of that answer in If-Match.",
     ),
     "body-too-large": ProblemType(
         413, "The body is too large", "Send less: a task needs a few kilobytes at most."
@@ -57,6 +99,23 @@ TYPES = {
         "The idempotency key belongs to another request",
         "Use a new key for a new request; repeat a key only with the very same body.",
     ),
+    "batch-rejected": ProblemType(
+        422,
+        "Nothing of the batch was accepted",
+        "Correct each submission named in `errors`, or send `atomic: false` to have the others.",
+    ),
+    "header-too-large": ProblemType(
+        431, "The head of the request is too large", "Send fewer and shorter headers."
+    ),
+    "request-timeout": ProblemType(
+        408, "The request took too long to arrive", "Send it again, all at once."
+    ),
+    "rate-limited": ProblemType(
+        429, "Too many requests", "Go on after `Retry-After` seconds; RateLimit says what is left."
+    ),
+    "too-many-streams": ProblemType(
+        429, "Too many open streams", "Close one of them first, or read the events page by page."
+    ),
     "internal-error": ProblemType(
         500,
         "Something broke on our side",
@@ -67,12 +126,33 @@ TYPES = {
         "The database does not answer",
         "Repeat after `Retry-After` seconds with the same Idempotency-Key.",
     ),
+    "intake-paused": ProblemType(
+        503,
+        "No tasks are accepted for now",
+        "An operator has paused the intake; repeat after `Retry-After` seconds with the same "
+        "Idempotency-Key.",
+    ),
+    "overloaded": ProblemType(
+        503,
+        "Too much is asked at once",
+        "Nothing was done. Repeat after `Retry-After` seconds with the same Idempotency-Key.",
+    ),
+    "planner-unavailable": ProblemType(
+        503,
+        "The estimate cannot be made now",
+        "Repeat after `Retry-After` seconds, or submit without it.",
+    ),
     "not-ready": ProblemType(
         503, "This process cannot serve yet", "Route requests to another one and look again."
     ),
 }
 
-BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+BY_STATUS = {
+    404: "not-found",
+    405: "method-not-allowed",
+    408: "request-timeout",
+    413: "body-too-large",
+}
 
 
 MEDIA_TYPE = "application/problem+json"
@@ -120,7 +200,7 @@ class Problem(Exception):
         self.headers = headers
 
 
-def answer(problem: Problem) -> Response:
+def document_of(problem: Problem) -> dict[str, Any]:
     kind = TYPES[problem.slug]
     body: dict[str, Any] = {
         "type": f"/problems/{problem.slug}",
@@ -131,6 +211,11 @@ def answer(problem: Problem) -> Response:
     }
     if problem.errors:
         body["errors"] = problem.errors
+    return body
+
+
+def answer(problem: Problem) -> Response:
+    kind, body = TYPES[problem.slug], document_of(problem)
     headers = dict(problem.headers or {})
     if kind.status == 503:
         headers.setdefault("Retry-After", "1")
@@ -147,14 +232,15 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _framework(request: Request, error: HTTPException) -> Response:
         slug = BY_STATUS.get(error.status_code, "malformed-request")
-        return answer(Problem(slug, _sentence(request, error), headers=error.headers))
+        headers = _allowing(request) if error.status_code == 405 else error.headers
+        return answer(Problem(slug, _sentence(request, error), headers=headers))
 
     @app.exception_handler(RequestValidationError)
     async def _validation(request: Request, error: RequestValidationError) -> Response:
         kind = request.headers.get("content-type", "")
         if isinstance(error.body, bytes):  # the framework did not take it for JSON
             return answer(Problem("unsupported-media-type", f"Content-Type is {kind or 'absent'}."))
-        return answer(_from_validation(error))
+        return answer(from_validation(error.errors()))
 
     # What PostgreSQL, the network or the pool may say while a connection is had or used.
     for lost in (DBAPIError, PoolTimeout, OSError):
@@ -184,6 +270,15 @@ async def _database(_request: Request, error: Exception) -> Response:
     raise error
 
 
+def _allowing(request: Request) -> dict[str, str]:
+    """All methods of the address: the framework names those of one of its routes."""
+    found: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.path and compile_path(route.path)[0].match(request.url.path):
+            found |= route.methods or set()
+    return {"Allow": ", ".join(sorted(found - {"HEAD"}))}
+
+
 def _sentence(request: Request, error: HTTPException) -> str:
     match error.status_code:
         case 404:
@@ -194,8 +289,8 @@ def _sentence(request: Request, error: HTTPException) -> str:
             return f"{error.detail}."
 
 
-def _from_validation(error: RequestValidationError) -> Problem:
-    found = error.errors()
+def from_validation(found: Sequence[Any]) -> Problem:
+    """What pydantic found, as one problem. Any: its details are loosely typed."""
     if any(one["type"] == "json_invalid" for one in found):
         where = found[0]["loc"][-1]
         return Problem("malformed-request", f"The body is not JSON from character {where} on.")

@@ -1,39 +1,60 @@
-"""What the API reads. Every query names the tenant; every read is of the primary."""
+"""What the API reads of one task. Every query names the tenant; every read is of the primary."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.database import Database
 
+POSITIONS = 1000
+"""A place farther back in the queue is not counted out: it would be read over for each look."""
+
 
 async def task_by_id(database: Database, tenant_id: str, task_id: UUID) -> RowMapping | None:
-    """The task beside its outbox message (``rung_at``), which it has until a worker takes it."""
-    async with database.begin() as session:
-        found = await session.execute(TASK, {"tenant_id": tenant_id, "task_id": task_id})
-        return found.mappings().one_or_none()
+    """The task beside its outbox message, which it has until a worker takes it."""
+    return await _one(database, TASK, tenant_id=tenant_id, task_id=task_id)
+
+
+async def mark_of(database: Database, tenant_id: str, task_id: UUID) -> RowMapping | None:
+    """``version``, ``published``, ``status`` and ``deleted_at``: enough for an ETag."""
+    return await _one(database, MARK, tenant_id=tenant_id, task_id=task_id)
 
 
 async def events_after(
     database: Database, tenant_id: str, task_id: UUID, *, after: int, limit: int
 ) -> Sequence[RowMapping] | None:
-    """At most ``limit`` events with a greater ``seq``; None when there is no such task."""
-    async with database.begin() as session:
+    """At most ``limit`` events with a greater ``seq``; None when there is no such task. One row
+    alone without ``seq`` says: none."""
+    async with database.autocommit() as connection:
+        which = {"tenant_id": tenant_id, "task_id": task_id, "after": after, "limit": limit}
+        found = (await connection.execute(EVENTS, which)).mappings().all()
+    return found or None
+
+
+async def attempts_of(
+    database: Database, tenant_id: str, task_id: UUID
+) -> Sequence[RowMapping] | None:
+    """Starts and ends of the task's attempts, each with the steps that were run last under its
+    lease; None when there is no such task. One row alone without ``seq`` says: none yet."""
+    async with database.autocommit() as connection:
         who = {"tenant_id": tenant_id, "task_id": task_id}
-        if await session.scalar(TASK_EXISTS, who) is None:
-            return None
-        found = await session.execute(EVENTS, {"task_id": task_id, "after": after, "limit": limit})
-        return found.mappings().all()
+        found = (await connection.execute(ATTEMPTS, who)).mappings().all()
+    return found or None
 
 
 async def roadmap_by_id(database: Database, tenant_id: str, roadmap_id: UUID) -> RowMapping | None:
-    async with database.begin() as session:
-        found = await session.execute(ROADMAP, {"tenant_id": tenant_id, "roadmap_id": roadmap_id})
-        return found.mappings().one_or_none()
+    return await _one(database, ROADMAP, tenant_id=tenant_id, roadmap_id=roadmap_id)
+
+
+async def _one(database: Database, statement: Any, **who: object) -> RowMapping | None:
+    """Any: a text, or one with columns."""
+    async with database.autocommit() as connection:
+        return (await connection.execute(statement, who)).mappings().one_or_none()
 
 
 USAGE = """(
@@ -44,27 +65,96 @@ USAGE = """(
 )"""
 """What the steps of ``task`` took, added up; NULL if no model was asked."""
 
-TASK = text(
+POSITION = f"""
+    CASE WHEN task.status = 'queued' AND message.task_id IS NOT NULL THEN 1 + (
+        SELECT count(*) FROM (
+            SELECT FROM outbox_messages AS ahead
+            WHERE ahead.tenant_id = message.tenant_id
+              AND (ahead.priority, ahead.available_at, ahead.task_id)
+                  < (message.priority, message.available_at, message.task_id)
+            LIMIT {POSITIONS - 1}
+        ) AS ahead
+    ) END
+"""  # noqa: S608 - fixed text, here and below
+"""In the lanes of its tenant, along their index."""
+
+COLUMNS = f"""
+    task.id, task.status, task.stage, task.version, task.priority, task.attempts, task.takeovers,
+    task.progress, task.progress_message, task.input, task.metadata, task.parent_id,
+    task.roadmap_id, task.error, task.dispatch_no, task.available_at, task.created_at,
+    task.not_before, task.deadline_at, task.cancel_requested_at, task.dispatched_at,
+    task.started_at, task.finished_at, task.deleted_at, task.request_hash,
+    message.dispatch_no AS message_no, message.available_at AS due_at,
+    message.dispatched_at AS rung_at, message.available_at > now() AS delayed, {USAGE} AS usage
+"""
+"""Of ``task`` beside ``message``: all that ``schemas.task_view`` shows, but for ``position``."""
+
+
+def with_documents(statement: str) -> Any:  # Any: its type is private to SQLAlchemy
+    """A statement over ``COLUMNS``, whose documents arrive as such."""
+    return text(statement).columns(input=JSONB, metadata=JSONB, error=JSONB, usage=JSONB)
+
+
+TASK = with_documents(
     f"""
-    SELECT task.*, message.dispatched_at AS rung_at, {USAGE} AS usage
+    SELECT {COLUMNS}, {POSITION} AS position
     FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
     WHERE task.id = :task_id AND task.tenant_id = :tenant_id
-    """  # noqa: S608 - fixed text
-).columns(input=JSONB, error=JSONB, usage=JSONB)
+    """  # noqa: S608
+)
 
-TASK_EXISTS = text("SELECT 1 FROM tasks WHERE id = :task_id AND tenant_id = :tenant_id")
+MARK: TextClause = text(
+    """
+    SELECT task.version, task.status, task.deleted_at,
+           message.dispatched_at IS NOT NULL AS published
+    FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
+    WHERE task.id = :task_id AND task.tenant_id = :tenant_id
+    """
+)
 
 EVENTS = text(
     """
-    SELECT seq, type, data, created_at FROM task_events
-    WHERE task_id = :task_id AND seq > :after
-    ORDER BY seq LIMIT :limit
+    SELECT task.deleted_at, event.seq, event.type, event.data, event.created_at
+    FROM tasks AS task LEFT JOIN LATERAL (
+        SELECT * FROM task_events WHERE task_id = task.id AND seq > :after
+        ORDER BY seq LIMIT :limit
+    ) AS event ON true
+    WHERE task.id = :task_id AND task.tenant_id = :tenant_id
+    ORDER BY event.seq
     """
 ).columns(data=JSONB)
 
+# A lease token counts the leases of its task, so the nth start has the token n.
+ATTEMPTS = text(
+    """
+    WITH task AS (
+        SELECT id, deleted_at FROM tasks WHERE id = :task_id AND tenant_id = :tenant_id
+    ), turn AS (
+        SELECT seq, type, data, created_at,
+               count(*) FILTER (WHERE type = 'task.started') OVER (ORDER BY seq) AS number
+        FROM task_events
+        WHERE task_id = (SELECT id FROM task) AND type IN (
+            'task.started', 'task.requeued', 'task.succeeded', 'task.failed', 'task.canceled')
+    )
+    SELECT task.deleted_at, turn.*, CASE turn.type WHEN 'task.started' THEN (
+        SELECT jsonb_agg(jsonb_build_object(
+            'step', step, 'version', step_version,
+            'state', CASE WHEN output IS NULL THEN 'begun' ELSE 'completed' END,
+            'tries', tries, 'failures', failures, 'duration_seconds', seconds, 'calls', calls,
+            'tokens_in', tokens_in, 'tokens_out', tokens_out, 'cost_usd', CAST(cost AS float8),
+            'error', error, 'begun_at', begun_at, 'finished_at', finished_at
+        ) ORDER BY begun_at, step)
+        FROM task_steps AS step WHERE step.task_id = task.id AND step.lease_token = turn.number
+    ) END AS steps
+    FROM task LEFT JOIN turn ON true
+    ORDER BY turn.seq
+    """
+).columns(data=JSONB, steps=JSONB)
+
 ROADMAP = text(
     """
-    SELECT id, task_id, created_at, document FROM roadmaps
-    WHERE id = :roadmap_id AND tenant_id = :tenant_id
+    SELECT roadmap.id, roadmap.task_id, roadmap.created_at, roadmap.document, task.deleted_at
+    FROM roadmaps AS roadmap JOIN tasks AS task ON task.id = roadmap.task_id
+    WHERE roadmap.id = :roadmap_id AND roadmap.tenant_id = :tenant_id
     """
 ).columns(document=JSONB)

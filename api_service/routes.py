@@ -1,44 +1,86 @@
-"""The addresses under /v1. A route validates, calls, answers; what it promises is below it."""
+"""The addresses of tasks. A route validates, calls, answers; what it promises is below it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Header, Response
 
-from api_service import queries
-from api_service.caller import IdempotencyKey, Services, Tenant, Trace
+from api_service import attempts, batches, erasure, listing, queries, retrying
+from api_service.caller import Caller, IdempotencyKey, Services, Tenant, Trace
 from api_service.cancellation import cancel
+from api_service.listing import TaskQuery, task_query
+from api_service.looking import TaskLook, etag_of, versions_of
 from api_service.problems import Problem
-from api_service.schemas import EventPage, EventView, RoadmapView, TaskSubmission, TaskView
+from api_service.schemas import BatchSubmission, TaskRetry, TaskSubmission, task_view
 from api_service.submission import NewTask
+from shared.views import AttemptList, BatchResult, RoadmapView, TaskPage, TaskView
 
 router = APIRouter(prefix="/v1")
+
+IfNoneMatch = Annotated[
+    str | None, Header(description="ETags that are known: 304 while the task has one of them.")
+]
+IfMatch = Annotated[
+    str | None, Header(description="ETag of the task that is meant: 412 if it has moved on.")
+]
 
 
 @router.post("/tasks", status_code=202, summary="Submit a learning goal", response_model=TaskView)
 async def submit_task(
-    body: TaskSubmission, services: Services, tenant: Tenant, key: IdempotencyKey, trace: Trace
+    body: TaskSubmission,
+    services: Services,
+    caller: Caller,
+    key: IdempotencyKey,
+    trace: Trace,
+    look: Annotated[TaskLook, Depends()],
 ) -> Response:
-    """The task is committed when the 202 arrives; from then on its id is never unknown."""
-    new = NewTask.of(body, tenant_id=tenant, key=key, traceparent=trace)
+    """The task is committed when the answer arrives; from then on its id is never unknown. 201 if
+    it ended while `Prefer: wait=N` held the answer back."""
+    new = NewTask.of(body, tenant_id=caller.tenant_id, key=key, traceparent=trace)
     submission = await services.submissions.submit(new)
     services.doorbell.ring()
-    task = TaskView.of(submission.task)
-    headers = {"Location": task.links.self}
-    if submission.replayed:
-        headers["Idempotent-Replayed"] = "true"
-    # Written out here: the framework would validate our own answer once more.
-    return Response(task.model_dump_json(), 202, headers, media_type="application/json")
+    return await look.accepted(submission)
 
 
-@router.get("/tasks/{task_id}", summary="Where a task stands")
-async def get_task(task_id: UUID, services: Services, tenant: Tenant) -> TaskView:
-    row = await queries.task_by_id(services.database, tenant, task_id)
-    if row is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    return TaskView.of(row)
+@router.post("/tasks:batch", status_code=202, summary="Submit up to 100 goals")
+async def submit_batch(
+    body: BatchSubmission, services: Services, caller: Caller, key: IdempotencyKey, trace: Trace
+) -> BatchResult:
+    """All that is accepted is committed in one transaction. What breaks a rule gets a problem of
+    its own; with `atomic` it refuses all."""
+    result = await batches.submit(
+        services.submissions, body, tenant_id=caller.tenant_id, key=key, traceparent=trace
+    )
+    if result.accepted:
+        services.doorbell.ring()
+    return result
+
+
+@router.get("/tasks", summary="The tasks, newest first", response_model=TaskPage)
+async def list_tasks(
+    query: Annotated[TaskQuery, Depends(task_query)], services: Services, tenant: Tenant
+) -> Response:
+    page = await listing.page_of(services.database, tenant, query)
+    document = TaskPage(
+        data=[task_view(row) for row in page.rows],
+        has_more=page.next_id is not None,
+        next_cursor=page.next_cursor,
+        total_estimate=page.total_estimate,
+    )
+    return _json(document.model_dump_json(), headers={"Link": listing.links(query, page)})
+
+
+@router.get("/tasks/{task_id}", summary="Where a task stands", response_model=TaskView)
+async def get_task(
+    task_id: UUID,
+    look: Annotated[TaskLook, Depends()],
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """With `Prefer: wait=N` the answer comes when the task has moved on from `If-None-Match`, or
+    has ended, or after N seconds."""
+    return await look.at(task_id, if_none_match)
 
 
 @router.post(
@@ -47,30 +89,56 @@ async def get_task(task_id: UUID, services: Services, tenant: Tenant) -> TaskVie
     response_model=TaskView,
     responses={202: {"description": "It runs; its worker will let go of it.", "model": TaskView}},
 )
-async def cancel_task(task_id: UUID, services: Services, tenant: Tenant) -> Response:
+async def cancel_task(
+    task_id: UUID, services: Services, tenant: Tenant, if_match: IfMatch = None
+) -> Response:
     """200: the task is canceled. 202: it runs, and will end as canceled. 409: it had ended."""
-    cancellation = await cancel(services.database, tenant, task_id)
-    task = TaskView.of(cancellation.task)
-    status = 202 if cancellation.requested else 200
-    headers = {"Location": task.links.self}
-    return Response(task.model_dump_json(), status, headers, media_type="application/json")
+    cancellation = await cancel(services.database, tenant, task_id, versions_of(if_match))
+    task = task_view(cancellation.task)
+    headers = {"Location": task.links.self, "ETag": etag_of(cancellation.task)}
+    return _json(task.model_dump_json(), 202 if cancellation.requested else 200, headers)
 
 
-@router.get("/tasks/{task_id}/events", summary="The history of a task")
-async def get_events(
+@router.post(
+    "/tasks/{task_id}/retry", status_code=202, summary="Run it again", response_model=TaskView
+)
+async def retry_task(
     task_id: UUID,
     services: Services,
-    tenant: Tenant,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events after this seq.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> EventPage:
-    rows = await queries.events_after(
-        services.database, tenant, task_id, after=after, limit=limit + 1
+    caller: Caller,
+    key: IdempotencyKey,
+    trace: Trace,
+    look: Annotated[TaskLook, Depends()],
+    body: TaskRetry | None = None,
+) -> Response:
+    """A new task with the same input, patched if asked. The old one stays as it ended."""
+    submission = await retrying.retry(
+        services.submissions,
+        task_id,
+        body or TaskRetry(),
+        tenant_id=caller.tenant_id,
+        key=key,
+        traceparent=trace,
     )
+    services.doorbell.ring()
+    return await look.accepted(submission)
+
+
+@router.delete("/tasks/{task_id}", status_code=204, summary="Erase a task that has ended")
+async def delete_task(task_id: UUID, services: Services, tenant: Tenant) -> Response:
+    """Input, result and history are erased; from then on the id answers 410."""
+    await erasure.erase(services.database, tenant, task_id)
+    return Response(status_code=204)
+
+
+@router.get("/tasks/{task_id}/attempts", summary="The attempts of a task, with their steps")
+async def get_attempts(task_id: UUID, services: Services, tenant: Tenant) -> AttemptList:
+    rows = await queries.attempts_of(services.database, tenant, task_id)
     if rows is None:
         raise Problem("task-not-found", f"There is no task {task_id}.")
-    shown = [EventView.model_validate(dict(row)) for row in rows[:limit]]
-    return EventPage(data=shown, has_more=len(rows) > limit)
+    if rows[0]["deleted_at"]:
+        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    return attempts.attempts(rows)
 
 
 @router.get("/roadmaps/{roadmap_id}", summary="A roadmap", response_model=RoadmapView)
@@ -78,6 +146,13 @@ async def get_roadmap(roadmap_id: UUID, services: Services, tenant: Tenant) -> d
     row = await queries.roadmap_by_id(services.database, tenant, roadmap_id)
     if row is None:
         raise Problem("roadmap-not-found", f"There is no roadmap {roadmap_id}.")
+    if row["deleted_at"]:
+        raise Problem("task-deleted", f"The task of roadmap {roadmap_id} was deleted.")
     identity = {name: row[name] for name in ("id", "task_id", "created_at")}
     document: dict[str, Any] = row["document"]
     return identity | document
+
+
+def _json(document: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Written out by us: the framework would validate our own answer once more."""
+    return Response(document, status, headers, media_type="application/json")

@@ -1,17 +1,26 @@
-"""What goes over HTTP: the submission that comes in, the documents that go out."""
+"""What comes in over HTTP, and how a row of ``tasks`` is shown. What goes out: shared/views.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 from sqlalchemy import RowMapping
 
 from shared.lifecycle import Priority, Stage, TaskStatus
-from shared.roadmap import CalendarDate, Roadmap, RoadmapRequest, Shape
+from shared.roadmap import CalendarDate, RoadmapRequest, Shape
+from shared.views import (
+    Delivery,
+    Links,
+    QueuePlace,
+    TaskProgress,
+    TaskResult,
+    TaskUsage,
+    TaskView,
+)
 
 FARTHEST_START = timedelta(days=5 * 365)
 """A plan that starts in 9999 would end where no calendar reaches."""
@@ -21,6 +30,12 @@ SHORTEST_PLAN = timedelta(days=6)
 
 LONGEST_DEADLINE = 30 * 86_400
 """Seconds. A task that may take longer needs no deadline."""
+
+LONGEST_WAIT = timedelta(days=365)
+"""Until a task may begin. Longer plans are their owner's to keep."""
+
+MOST_METADATA = 50
+MOST_IN_BATCH = 100
 
 
 def _within_reach(value: date) -> date:
@@ -39,6 +54,41 @@ def _a_week_ahead(value: date) -> date:
     return value
 
 
+def _written_as_time(value: object) -> object:
+    """A number would be taken for seconds since 1970."""
+    if isinstance(value, str | datetime):
+        return value
+    raise ValueError("must be a time written like 2030-01-31T12:00:00Z")
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies beyond the calendar; send a time of this century") from None
+
+
+def _within_a_year(value: datetime) -> datetime:
+    if value > datetime.now(UTC) + LONGEST_WAIT:
+        raise ValueError("lies too far ahead; send a time within the next year")
+    return value
+
+
+def _storable(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("must not contain NUL; send plain text")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_as_time), AfterValidator(_in_utc)]
+MetadataKey = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_storable)]
+MetadataValue = Annotated[str, Field(max_length=500), AfterValidator(_storable)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MOST_METADATA)]
+PriorityName = Literal["high", "normal", "low"]
+Deadline = Annotated[int, Field(ge=1, le=LONGEST_DEADLINE, strict=True)]
+NotBefore = Annotated[Moment, AfterValidator(_within_a_year)]
+
+
 class NewRoadmapRequest(RoadmapRequest):
     """A request as it comes in. Once accepted, its start date may pass while it waits."""
 
@@ -50,128 +100,132 @@ class TaskSubmission(Shape):
     """The body of ``POST /v1/tasks``."""
 
     input: NewRoadmapRequest
-    priority: Literal["high", "normal", "low"] = "normal"
-    deadline_seconds: int | None = Field(
+    priority: PriorityName = "normal"
+    deadline_seconds: Deadline | None = Field(
         default=None,
-        ge=1,
-        le=LONGEST_DEADLINE,
-        strict=True,
         description="From acceptance on; a task that is not done by then fails. None if absent.",
     )
+    not_before: NotBefore | None = Field(
+        default=None, description="No worker begins before; at once if absent or past."
+    )
+    metadata: Metadata = Field(
+        default={},
+        description=f"The client's own: at most {MOST_METADATA} keys of 1 to 40 characters, "
+        "values of at most 500. Tasks can be listed by it.",
+    )
+
+    @model_validator(mode="after")
+    def _can_begin_in_time(self) -> Self:
+        if self.deadline_seconds is None or self.not_before is None:
+            return self
+        if self.not_before >= datetime.now(UTC) + timedelta(seconds=self.deadline_seconds):
+            raise ValueError("deadline_seconds ends before not_before: make it longer, or drop one")
+        return self
 
     @property
     def rank(self) -> Priority:
         return Priority[self.priority.upper()]
 
 
-class Links(BaseModel):
-    self: str
-    events: str
-    roadmap: str | None
+class TaskRetry(Shape):
+    """The body of a retry. What is absent is as it was; a deadline starts anew, if there is one."""
+
+    input: dict[str, Any] = Field(
+        default={},
+        description="A JSON merge patch (RFC 7396) of the parent's input: null takes a field out.",
+    )
+    priority: PriorityName | None = None
+    deadline_seconds: Deadline | None = None
+    not_before: NotBefore | None = None
+    metadata: Metadata | None = None
 
 
-class TaskResult(BaseModel):
-    roadmap_id: UUID
-    url: str
+class BatchSubmission(Shape):
+    """The body of ``POST /v1/tasks:batch``. Each submission is judged by itself."""
+
+    tasks: list[Any] = Field(
+        min_length=1,
+        max_length=MOST_IN_BATCH,
+        description="Bodies as for POST /v1/tasks.",
+        json_schema_extra={"items": {"$ref": "#/components/schemas/TaskSubmission"}},
+    )
+    atomic: bool = Field(
+        default=True,
+        strict=True,
+        description="All or none; if false, those that are right are accepted.",
+    )
 
 
-class TaskProgress(BaseModel):
-    """How far a task has come. ``completed`` never gets less."""
-
-    completed: int
-    total: int = 100
-    unit: str = "percent"
-    message: str | None
-
-
-class TaskUsage(BaseModel):
-    """What a model was asked for this task, by all attempts, whatever came of them."""
-
-    calls: int
-    tokens_in: int
-    tokens_out: int
-    cost_usd: float
-
-
-class TaskFailure(BaseModel):
-    """Why a task failed. More members may appear, such as ``nearest`` goals."""
-
-    model_config = {"extra": "allow"}
-
-    code: str
-    detail: str
-    retryable: bool
-
-
-class TaskView(BaseModel):
-    """A task as clients see it. ``status`` is closed; ``stage`` may get new values."""
-
-    id: UUID
-    status: TaskStatus
-    stage: str
-    version: int = Field(description="Grows with every event; equals the last one's seq.")
-    priority: str
-    attempts: int
-    takeovers: int
-    progress: TaskProgress
-    usage: TaskUsage | None = Field(description="Absent while no model was asked.")
-    input: dict[str, Any]
-    result: TaskResult | None
-    error: TaskFailure | None
-    created_at: datetime
-    deadline_at: datetime | None
-    cancel_requested_at: datetime | None
-    dispatched_at: datetime | None
-    started_at: datetime | None
-    finished_at: datetime | None
-    links: Links
-
-    @classmethod
-    def of(cls, row: Mapping[str, Any] | RowMapping) -> TaskView:
-        """From a row of ``tasks`` beside its outbox message, if it still has one, and ``usage``."""
-        task_id, roadmap_id = row["id"], row["roadmap_id"]
-        url = f"/v1/tasks/{task_id}"
-        roadmap_url = f"/v1/roadmaps/{roadmap_id}" if roadmap_id else None
-        rung = row["rung_at"] is not None and row["status"] == TaskStatus.QUEUED
-        return cls(
-            id=task_id,
-            status=row["status"],
-            # Only the outbox knows that a doorbell was rung; the task row is left in peace.
-            stage=Stage.DISPATCHED if rung else row["stage"],
-            version=row["version"],
-            priority=Priority(row["priority"]).name.lower(),
-            attempts=row["attempts"],
-            takeovers=row["takeovers"],
-            progress=TaskProgress(completed=row["progress"], message=row["progress_message"]),
-            usage=TaskUsage.model_validate(row["usage"]) if row["usage"] else None,
-            input=row["input"],
-            result=TaskResult(roadmap_id=roadmap_id, url=roadmap_url) if roadmap_url else None,
-            error=row["error"],
-            created_at=row["created_at"],
-            deadline_at=row["deadline_at"],
-            cancel_requested_at=row["cancel_requested_at"],
-            dispatched_at=row["rung_at"] or row["dispatched_at"],
-            started_at=row["started_at"],
-            finished_at=row["finished_at"],
-            links=Links(self=url, events=f"{url}/events", roadmap=roadmap_url),
-        )
+def task_view(
+    row: Mapping[str, Any] | RowMapping, *, estimated_wait: float | None = None
+) -> TaskView:
+    """Of a row as ``queries.COLUMNS`` gives it: the task, its outbox message if it still has one,
+    ``usage`` and ``position``."""
+    task_id, roadmap_id = row["id"], row["roadmap_id"]
+    url = f"/v1/tasks/{task_id}"
+    roadmap_url = f"/v1/roadmaps/{roadmap_id}" if roadmap_id else None
+    queued = row["status"] == TaskStatus.QUEUED
+    return TaskView(
+        id=task_id,
+        status=row["status"],
+        # Only the outbox knows that a doorbell was rung; the task row is left in peace.
+        stage=Stage.DISPATCHED if queued and row["rung_at"] else row["stage"],
+        version=row["version"],
+        priority=Priority(row["priority"]).name.lower(),
+        attempts=row["attempts"],
+        takeovers=row["takeovers"],
+        progress=TaskProgress(completed=row["progress"], message=row["progress_message"]),
+        usage=TaskUsage.model_validate(row["usage"]) if row["usage"] else None,
+        input=row["input"],
+        metadata=row["metadata"],
+        parent_id=row["parent_id"],
+        result=TaskResult(roadmap_id=roadmap_id, url=roadmap_url) if roadmap_url else None,
+        error=row["error"],
+        delivery=_delivery(row),
+        queue=QueuePlace(position=row["position"], estimated_wait_seconds=estimated_wait)
+        if queued
+        else None,
+        created_at=row["created_at"],
+        not_before=row["not_before"],
+        deadline_at=row["deadline_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+        dispatched_at=row["rung_at"] or row["dispatched_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        links=Links(
+            self=url, events=f"{url}/events", attempts=f"{url}/attempts", roadmap=roadmap_url
+        ),
+    )
 
 
-class EventView(BaseModel):
-    seq: int
-    type: str
-    data: dict[str, Any]
-    created_at: datetime
+def _delivery(row: Mapping[str, Any] | RowMapping) -> Delivery:
+    """The message is gone once a worker has taken the task; the row then remembers its times."""
+    waits = row["message_no"] is not None
+    number = row["message_no"] if waits else row["dispatch_no"]
+    published_at = row["rung_at"] if waits else row["dispatched_at"]
+    return Delivery(
+        outbox_id=_message_id(row["id"], number),
+        state=_delivery_state(row) if waits else "taken",
+        published_at=published_at,
+        lag_ms=_milliseconds(row["due_at"] if waits else row["available_at"], published_at),
+        publish_attempts=number - (published_at is None),
+    )
 
 
-class EventPage(BaseModel):
-    data: list[EventView]
-    has_more: bool
+def _delivery_state(
+    row: Mapping[str, Any] | RowMapping,
+) -> Literal["delayed", "waiting", "dispatched"]:
+    if row["rung_at"]:
+        return "dispatched"
+    return "delayed" if row["delayed"] else "waiting"
 
 
-class RoadmapView(Roadmap):
-    """A roadmap with its identity."""
+def _message_id(task_id: UUID, number: int) -> str:
+    return f"{task_id}:{number}"
 
-    id: UUID
-    task_id: UUID
-    created_at: datetime
+
+def _milliseconds(due: datetime, published: datetime | None) -> float | None:
+    """Never less than none: a task's times are of its transaction's start."""
+    if published is None:
+        return None
+    return round(max((published - due).total_seconds(), 0) * 1000, 3)

@@ -1,7 +1,7 @@
-"""The submission route twice without us: once with nothing behind it, once the obvious way.
+"""Our routes without us: with nothing behind them, and the submission once more the obvious way.
 
 ``python -m benchmarks.empty_api ANSWER``: served like ``python -m api_service``. ANSWER is a file
-with what both routes answer, so that it is as large as ours.
+with what all routes answer, so that it is as large as ours.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import uvicorn
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Header, Request, Response
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from uuid_utils.compat import uuid7
 
@@ -22,10 +23,11 @@ from api_service import problems
 from api_service.__main__ import AnnouncingServer
 from api_service.body_limit import BodyLimit
 from api_service.caller import IdempotencyKey, Tenant, Trace
-from api_service.schemas import TaskSubmission, TaskView
+from api_service.schemas import TaskSubmission
 from shared.database import Database
 from shared.models import OutboxMessage, Task
 from shared.settings import Settings, load_settings
+from shared.views import TaskView
 
 
 async def engine(request: Request) -> AsyncEngine:
@@ -56,6 +58,17 @@ def create_app(settings: Settings, answer: TaskView) -> FastAPI:
     ) -> TaskView:
         response.headers["Location"] = answer.links.self
         return answer
+
+    @app.get("/v1/nothing/{task_id}")
+    async def look(
+        task_id: UUID,
+        tenant: Tenant,
+        if_none_match: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        headers = {"ETag": '"1.0"'}
+        if if_none_match == '"1.0"':
+            return Response(status_code=304, headers=headers)
+        return Response(answer.model_dump_json(), 200, headers, media_type="application/json")
 
     @app.post("/v1/objects", status_code=202)
     async def objects(

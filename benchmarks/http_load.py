@@ -1,4 +1,5 @@
-"""``python -m benchmarks.http_load PORT PATH SECONDS``: posts one body over and over, and counts.
+"""``python -m benchmarks.http_load PORT SECONDS STATUS``: sends the request that it reads from
+stdin over and over, and counts the answers, which all have to be of that status.
 
 Bytes in, bytes out: whatever this process spends, the server beside it lacks.
 """
@@ -34,9 +35,10 @@ BODY = json.dumps(
 class Client(asyncio.Protocol):
     """One connection that is kept alive: the next request goes out when the answer is in."""
 
-    def __init__(self, request: bytes, until: float) -> None:
+    def __init__(self, request: bytes, until: float, status: str) -> None:
         self.request = request
         self.until = until
+        self.expected = f"HTTP/1.1 {status} ".encode()
         self.took: list[float] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._received = b""
@@ -48,13 +50,13 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, blank, body = self._received.partition(b"\r\n\r\n")
-        if not blank or len(body) < int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0]):
+        if not blank or len(body) < _length(head):
             return
         now = time.perf_counter()
         self.took.append(now - self._sent_at)
         self._received = b""
-        if not head.startswith(b"HTTP/1.1 202 "):
-            self.ended.set_exception(RuntimeError(f"not accepted: {head!r} {body!r}"))
+        if not head.startswith(self.expected):
+            self.ended.set_exception(RuntimeError(f"not as expected: {head!r} {body!r}"))
         elif now < self.until:
             self._send()
         else:
@@ -69,14 +71,14 @@ class Client(asyncio.Protocol):
         self.transport.write(self.request)
 
 
-async def load(port: int, path: str, seconds: float) -> dict[str, float]:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(BODY)}\r\n\r\n"
-    )
-    request = head.encode() + BODY
+def _length(head: bytes) -> int:
+    """Of the body; a 304 has none, and need not say so."""
+    return int(head.partition(b"content-length: ")[2].split(b"\r", 1)[0] or b"0")
+
+
+async def load(port: int, seconds: float, status: str, request: bytes) -> dict[str, float]:
     begun = time.perf_counter()
-    clients = [Client(request, begun + seconds) for _ in range(CONNECTIONS)]
+    clients = [Client(request, begun + seconds, status) for _ in range(CONNECTIONS)]
     loop = asyncio.get_running_loop()
     for client in clients:
         await loop.create_connection(lambda one=client: one, LOCALHOST, port)  # type: ignore[misc] # no types for it
@@ -87,6 +89,21 @@ async def load(port: int, path: str, seconds: float) -> dict[str, float]:
         "rate": len(took) / (time.perf_counter() - begun),
         "p99": percentile(took, 99),
     }
+
+
+def post(path: str) -> bytes:
+    """A submission, as bytes."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n"
+    )
+    return head.encode() + BODY
+
+
+def get(path: str, **headers: str) -> bytes:
+    """A request for what is there; ``if_none_match`` stands for If-None-Match."""
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+    return f"GET {path} HTTP/1.1\r\nHost: {LOCALHOST}\r\n{''.join(lines)}\r\n".encode()
 
 
 def post_one(port: int) -> bytes:
@@ -102,5 +119,5 @@ def post_one(port: int) -> bytes:
 
 
 if __name__ == "__main__":
-    port, path, seconds = sys.argv[1:]
-    print(json.dumps(uvloop.run(load(int(port), path, float(seconds)))))
+    port, seconds, status = sys.argv[1:]
+    print(json.dumps(uvloop.run(load(int(port), float(seconds), status, sys.stdin.buffer.read()))))

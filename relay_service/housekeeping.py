@@ -87,9 +87,10 @@ def _report(counts: dict[str, int]) -> int:
     return sum(deleted.values())
 
 
-# Only what ended is deleted, however old the rest may be. ``= ANY (ARRAY(…))``, because no plan
-# then can read a whole table. Task and roadmap name each other by foreign keys, which PostgreSQL
-# checks when the statement ends.
+# Only what ended is deleted, however old the rest may be. A task keeps its idempotency key, and so
+# stays for the 72 hours for which a key is promised to be known. ``= ANY (ARRAY(…))``, because no
+# plan then can read a whole table. Task and roadmap name each other by foreign keys, which
+# PostgreSQL checks when the statement ends.
 #
 # A task whose outbox message is still there waits until a relay has dropped that: a message
 # without a task would raise the alarm for lost ones.
@@ -103,6 +104,7 @@ TASKS = text(
         SELECT id,
                status IN ('succeeded', 'failed', 'canceled')
                AND finished_at < now() - CAST(:retention AS interval)
+               AND (idempotency_key IS NULL OR created_at < now() - interval '72 hours')
                AND (SELECT count(*) FROM outbox_messages WHERE task_id = tasks.id) = 0 AS is_over
         FROM tasks
         WHERE id > :after

@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-REVISION = "0003"
+REVISION = "0004"
 """The newest migration; a role refuses to start on an older schema."""
 
 

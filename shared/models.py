@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -78,14 +78,21 @@ class Task(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    replay_of: Mapped[UUID | None]
-    """The ended task that an operator ran again as this one."""
+    parent_id: Mapped[UUID | None]
+    """The ended task that a retry, or an operator's replay, runs again as this one."""
 
     cancel_requested_at: Mapped[datetime | None]
     deadline_at: Mapped[datetime | None]
     progress: Mapped[int] = mapped_column(SmallInteger, server_default="0")
     """Percent; never less than it was."""
     progress_message: Mapped[str | None]
+
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    """The client's own; SQLAlchemy keeps the plain name for itself."""
+    not_before: Mapped[datetime | None]
+    """As the client said it; ``available_at`` moves on with each retry."""
+    deleted_at: Mapped[datetime | None]
+    """When input and result were erased. The row stays, so that the id is known as deleted."""
 
     __table_args__ = (
         CheckConstraint(
@@ -126,6 +133,22 @@ class Task(Base):
             "tasks_deadline_at_idx",
             "deadline_at",
             postgresql_where=text("deadline_at IS NOT NULL AND finished_at IS NULL"),
+        ),
+        # The list of what went wrong: few among many, and dear to find by reading along the ids.
+        Index(
+            "tasks_unsuccessful_idx",
+            "tenant_id",
+            "status",
+            "id",
+            postgresql_where=text("status IN ('failed', 'canceled')"),
+        ),
+        # The list by metadata. Tasks without any cost nothing.
+        Index(
+            "tasks_metadata_idx",
+            "metadata",
+            postgresql_using="gin",
+            postgresql_ops={"metadata": "jsonb_path_ops"},
+            postgresql_where=text("metadata <> '{}'::jsonb"),
         ),
         # Retention: deleting a roadmap makes PostgreSQL look for a task that names it.
         Index(
@@ -295,13 +318,41 @@ class OperatorAct(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
-        CheckConstraint("act IN ('replay', 'discard', 'pause', 'resume')", name="act"),
+        CheckConstraint(
+            "act IN ('replay', 'discard', 'pause', 'resume', 'pause_intake', 'resume_intake',"
+            " 'drain', 'undrain')",
+            name="act",
+        ),
     )
+
+
+class Process(Base):
+    """A relay or a worker that runs, as it says itself every few seconds.
+
+    For people only: no rule rests on it. Leases and row locks say who may do what.
+    """
+
+    __tablename__ = "processes"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    name: Mapped[str]
+    """Host and pid: a worker's leases carry the same as their owner."""
+    version: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    gone_after: Mapped[timedelta]
+    """Unheard for longer, it counts as gone."""
+    report: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    drain_requested_at: Mapped[datetime | None]
+    """An operator wants this worker to take nothing more."""
+
+    __table_args__ = (CheckConstraint("role IN ('relay', 'worker')", name="role"),)
 
 
 class Deployment(Base):
     """Which database this is, which memory of Redis it last trusted, and whether an operator
-    holds the relays back. One row, by key."""
+    holds the relays back, or refuses new tasks. One row, by key."""
 
     __tablename__ = "deployment"
 
@@ -313,6 +364,9 @@ class Deployment(Base):
     paused_at: Mapped[datetime | None]
     paused_by: Mapped[str | None]
     paused_reason: Mapped[str | None]
+    intake_paused_at: Mapped[datetime | None]
+    intake_paused_by: Mapped[str | None]
+    intake_paused_reason: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("singleton", name="singleton"),)

@@ -86,6 +86,44 @@ class Settings(BaseSettings):
     api_max_body: int = Field(
         default=64 * 1024, ge=1024, description="Largest accepted request body, in bytes."
     )
+    api_rate: int | None = Field(
+        default=60_000,
+        ge=1,
+        description="Requests of one caller in a minute, per API process; JSON null: no limit.",
+    )
+    api_streams: int = Field(
+        default=1000,
+        ge=1,
+        description="Streams and waits of one caller that are open at once, per API process.",
+    )
+    api_in_flight: int = Field(
+        default=1000,
+        ge=1,
+        description="Requests worked on at once; more are refused at once, with 503.",
+    )
+    api_read_timeout: float = Field(
+        default=10,
+        gt=0,
+        description="For a request to arrive: its head, and then its body.",
+    )
+    api_write_timeout: float = Field(
+        default=20,
+        gt=0,
+        description="A client that takes nothing of an answer for so long is cut off.",
+    )
+    stream_poll: float = Field(
+        default=0.1,
+        gt=0,
+        description="Pause between two looks for news of all tasks that are followed.",
+    )
+    stream_ping: float = Field(
+        default=15, gt=0, description="A stream without news says so this often."
+    )
+    presence: float = Field(
+        default=10,
+        gt=0,
+        description="Relays and workers say that they are alive, and look for orders, this often.",
+    )
     doorbell_interval: float = Field(
         default=0.05, gt=0, description="The API rings the relay at most this often."
     )

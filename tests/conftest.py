@@ -17,11 +17,15 @@ from shared.database import Database
 from shared.settings import Settings
 from waymark.embedded import PostgresServer, ValkeyServer
 
-TABLES = "tasks, outbox_messages, roadmaps, task_events, task_steps, dead_letters, operator_acts"
+TABLES = """
+    tasks, outbox_messages, roadmaps, task_events, task_steps, dead_letters, operator_acts,
+    processes
+"""
 
 EMPTY_DEPLOYMENT = """
     UPDATE deployment SET redis_incarnation = NULL, rearmings = 0,
-        paused_at = NULL, paused_by = NULL, paused_reason = NULL
+        paused_at = NULL, paused_by = NULL, paused_reason = NULL,
+        intake_paused_at = NULL, intake_paused_by = NULL, intake_paused_reason = NULL
 """
 
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.lifecycle import Priority
+from shared.operating import Document
 from waymark.amounts import number_of
-from waymark.outbox import Document
 from waymark.terminal import clean
 
 GROUP_HEADINGS = (
@@ -186,8 +186,8 @@ def _task_facts(story: Document) -> Iterator[tuple[str, Any]]:  # Any: whatever 
         for name in ("created_at", "dispatched_at", "started_at", "finished_at"):
             if task[name]:
                 yield name.removesuffix("_at"), moment(task[name])
-        if task["replay_of"]:
-            yield "replay of", task["replay_of"]
+        if task["parent_id"]:
+            yield "parent", task["parent_id"]
         if task["roadmap_id"]:
             yield "roadmap", task["roadmap_id"]
         if task["error"]:

@@ -145,6 +145,7 @@ async def test_a_submission_is_accepted_and_can_be_followed(
     assert set(task) == {
         *("id", "status", "stage", "version", "priority", "attempts", "takeovers", "input"),
         *("progress", "usage", "result", "error", "links", "deadline_at", "cancel_requested_at"),
+        *("metadata", "parent_id", "delivery", "queue", "not_before"),
         *("created_at", "dispatched_at", "started_at", "finished_at"),
     }
     assert (task["status"], task["stage"], task["version"]) == ("queued", "accepted", 1)
@@ -154,7 +155,7 @@ async def test_a_submission_is_accepted_and_can_be_followed(
     assert await stored(database) == ONE_TASK
 
     again = await client.get(answer.headers["location"])
-    assert (again.status_code, again.json()) == (200, task)
+    assert (again.status_code, again.json() | {"queue": task["queue"]}) == (200, task)
 
     events = (await client.get(task["links"]["events"])).json()
     assert events["has_more"] is False
@@ -373,7 +374,8 @@ async def test_a_task_shows_its_deadline_its_progress_and_what_it_took(
     assert datetime.fromisoformat(deadline) - datetime.fromisoformat(created) == timedelta(
         minutes=1
     )
-    assert (await client.get(answer.headers["location"])).json() == task
+    found = (await client.get(answer.headers["location"])).json()
+    assert found | {"queue": task["queue"]} == task  # its place is looked for on request only
     await execute(database, "UPDATE tasks SET progress = 40, progress_message = '2 of 5 lessons'")
     await execute(
         database,
@@ -512,7 +514,7 @@ async def test_a_bad_idempotency_key_is_refused(
 ) -> None:
     headers = [(b"Idempotency-Key", key)]
     answer = await client.post("/v1/tasks", json=a_goal(), headers=headers)
-    problem = assert_problem(answer, 422, "validation-failed")
+    problem = assert_problem(answer, 400, "invalid-header")
     assert problem["errors"] == [
         {
             "pointer": "/header/Idempotency-Key",
@@ -582,11 +584,12 @@ async def test_an_unknown_address_is_a_problem(client: httpx2.AsyncClient, addre
 @pytest.mark.parametrize(
     ("method", "address", "allowed"),
     [
-        ("GET", "/v1/tasks", "POST"),
-        ("DELETE", "/v1/tasks", "POST"),
-        ("OPTIONS", "/v1/tasks", "POST"),
-        ("PUT", f"/v1/tasks/{uuid4()}", "GET"),
-        ("PATCH", f"/v1/tasks/{uuid4()}", "GET"),
+        ("PUT", "/v1/tasks", "GET, POST"),
+        ("DELETE", "/v1/tasks", "GET, POST"),
+        ("OPTIONS", "/v1/tasks", "GET, POST"),
+        ("PUT", f"/v1/tasks/{uuid4()}", "DELETE, GET"),
+        ("PATCH", f"/v1/tasks/{uuid4()}", "DELETE, GET"),
+        ("GET", "/v1/tasks:batch", "POST"),
         ("POST", "/livez", "GET"),
     ],
 )
@@ -617,10 +620,7 @@ async def test_the_type_of_each_problem_is_an_address_that_explains_it(
 
 async def test_the_description_of_the_api_documents_problems(client: httpx2.AsyncClient) -> None:
     paths = (await client.get("/openapi.json")).json()["paths"]
-    assert set(paths) == {
-        *("/v1/tasks", "/v1/tasks/{task_id}", "/v1/tasks/{task_id}/cancel"),
-        *("/v1/tasks/{task_id}/events", "/v1/roadmaps/{roadmap_id}"),
-    }
+    assert {"/v1/tasks", "/v1/tasks/{task_id}/events", "/v1/roadmaps/{roadmap_id}"} <= set(paths)
     for operation in (one for path in paths.values() for one in path.values()):
         assert PROBLEM in operation["responses"]["4XX"]["content"]
         assert PROBLEM in operation["responses"]["5XX"]["content"]

@@ -336,7 +336,7 @@ async def test_show_tells_the_whole_story_of_a_task_or_a_dead_letter(
     old, number = await died(leases)
     assert (await waymark("replay", number, *WHY)).code == 0
     shown = await waymark("show", number)
-    (new,) = await rows(database, "SELECT id FROM tasks WHERE replay_of = :id", id=old)
+    (new,) = await rows(database, "SELECT id FROM tasks WHERE parent_id = :id", id=old)
     assert shown.code == 0
     assert f"task      {old}\n" in shown.out
     assert "error     nothing_left_to_learn: Nothing is left to learn.\n" in shown.out
@@ -345,7 +345,7 @@ async def test_show_tells_the_whole_story_of_a_task_or_a_dead_letter(
     assert (await waymark("show", old)).out == shown.out
 
     document = (await waymark("show", new["id"], "--json")).json
-    assert document["task"]["replay_of"] == str(old)
+    assert document["task"]["parent_id"] == str(old)
     assert document["message"]["state"] == "waiting"
     assert (document["dead_letters"], document["acts"]) == ([], [])
     document = (await waymark("show", number, "--json")).json
@@ -464,7 +464,7 @@ async def test_an_ended_task_is_replayed_as_a_new_one_that_really_ends(
 
     shown = await waymark("replay", number, *WHY)
 
-    new = (await row(database, "SELECT id FROM tasks WHERE replay_of = :id", id=old))["id"]
+    new = (await row(database, "SELECT id FROM tasks WHERE parent_id = :id", id=old))["id"]
     assert (shown.code, shown.out) == (0, f"{old}  replayed as {new}\n")
     assert shown.err.startswith("Replayed 1 dead letter: act ")
     assert await task(database, old) == before
@@ -473,7 +473,7 @@ async def test_an_ended_task_is_replayed_as_a_new_one_that_really_ends(
         assert made[same] == before[same]
     assert made["idempotency_key"] is None
     (event,) = await rows(database, "SELECT * FROM task_events WHERE task_id = :id", id=new)
-    assert (event["type"], event["data"]) == ("task.accepted", {"replay_of": str(old)})
+    assert (event["type"], event["data"]) == ("task.accepted", {"parent_id": str(old)})
 
     decided = await letter(database, number)
     (act,) = await acts(database)
@@ -760,7 +760,7 @@ async def test_ctrl_c_keeps_what_is_done_and_a_second_run_goes_on(
 
     rest = await waymark("replay", "--source", "worker", "--yes", *WHY)
     assert len(rest.out.splitlines()) == 12 - done
-    replays = await rows(database, "SELECT DISTINCT replay_of FROM tasks WHERE replay_of NOTNULL")
+    replays = await rows(database, "SELECT DISTINCT parent_id FROM tasks WHERE parent_id NOTNULL")
     assert len(replays) == len(await messages(database)) == 12
 
 
@@ -781,8 +781,8 @@ async def test_two_operators_at_once_replay_each_task_once(
         for _ in range(2)
     ]
     assert [await one.wait() for one in both] == [0, 0]
-    replays = await rows(database, "SELECT replay_of FROM tasks WHERE replay_of IS NOT NULL")
-    assert len(replays) == len({one["replay_of"] for one in replays}) == 20
+    replays = await rows(database, "SELECT parent_id FROM tasks WHERE parent_id IS NOT NULL")
+    assert len(replays) == len({one["parent_id"] for one in replays}) == 20
     assert sum(act["detail"]["new_tasks"] for act in await acts(database)) == 20
 
 

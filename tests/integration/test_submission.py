@@ -105,7 +105,9 @@ async def test_what_a_submission_says_of_its_task_is_what_is_stored(
     made = await submissions.submit(new)
     found = await task_by_id(database, "default", new.id)
     assert found is not None
-    assert {name: found[name] for name in made.task} == made.task
+    # When its message is due is PostgreSQL's to say; its place in the queue is not looked at here.
+    told = set(made.task) - {"due_at", "position"}
+    assert {name: found[name] for name in told} == {name: made.task[name] for name in told}
 
 
 async def test_a_task_is_logged_only_when_it_is_committed(

@@ -17,7 +17,7 @@ from waymark.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from shared.database import Database
-    from waymark.outbox import Document, Filter
+    from shared.operating import Document, Filter
 
 FIRST = 5
 """Numbers that a preview names."""
@@ -91,7 +91,7 @@ def filter_of(
     after: str | None,
     before: str | None,
 ) -> Filter:
-    from waymark.outbox import Filter
+    from shared.operating import Filter
 
     return Filter(
         fingerprint=fingerprint,
@@ -138,11 +138,11 @@ class Choice:
         return cls(parsed, wanted)
 
     async def letters(self, database: Database) -> list[Document]:
-        from waymark import outbox
+        from shared import operating
 
         if not self.ids:
-            return [dict(row) for row in await outbox.matching(database, self.filter)]
-        found = await outbox.named(database, self._numbers(), self._task_ids())
+            return [dict(row) for row in await operating.matching(database, self.filter)]
+        found = await operating.named(database, self._numbers(), self._task_ids())
         return [dict(row) for row in found]
 
     def detail(self) -> Document:

@@ -10,7 +10,7 @@ from waymark.complaints import Complaint
 from waymark.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from waymark.outbox import Document
+    from shared.operating import Document
 
 ActorOption = Annotated[
     str | None,

@@ -18,7 +18,7 @@ from waymark.complaints import Complaint, say
 from waymark.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from waymark.outbox import Document
+    from shared.operating import Document
 
 outbox = group("What waits for a worker, what died, and the operator's hand on both.")
 
@@ -45,7 +45,7 @@ def status(
     as_json: JsonOption = False,
 ) -> None:
     """Show how long the oldest message waits, and all that bears on it."""
-    from waymark import outbox as sql
+    from shared import operating as sql
     from waymark.doorbells import ask_redis
     from waymark.outbox_printing import print_status, span
 
@@ -87,8 +87,8 @@ def list_messages(
     as_json: JsonOption = False,
 ) -> None:
     """List outbox messages, the oldest first."""
+    from shared import operating as sql
     from shared.lifecycle import Priority
-    from waymark import outbox as sql
     from waymark.outbox_printing import print_messages, priority_name
 
     rank = Priority[priority.upper()] if priority else None
@@ -117,7 +117,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one task or dead letter, what went wrong and what was done."""
-    from waymark import outbox as sql
+    from shared import operating as sql
     from waymark.outbox_printing import print_story
 
     wanted = parse_id(one)
@@ -151,7 +151,7 @@ def dead(
     as_json: JsonOption = False,
 ) -> None:
     """Show the open dead letters by their error. With --fingerprint, those of one group."""
-    from waymark import outbox as sql
+    from shared import operating as sql
     from waymark.outbox_printing import print_groups, print_letters
 
     settings = find_servers(data_dir, "outbox dead")
@@ -192,7 +192,7 @@ def pause(
     as_json: JsonOption = False,
 ) -> None:
     """Hold the relays back. Tasks are still accepted, and wait."""
-    from waymark import outbox as sql
+    from shared import operating as sql
     from waymark.outbox_printing import moment
     from waymark.terminal import clean
 
@@ -223,7 +223,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Let the relays go on."""
-    from waymark import outbox as sql
+    from shared import operating as sql
 
     by = actor_or_me(actor)
     found = ask(

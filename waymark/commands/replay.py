@@ -32,9 +32,9 @@ from waymark.exit_codes import ExitCode
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from shared.acts import Act
     from shared.database import Database
-    from waymark.acts import Act
-    from waymark.outbox import Document
+    from shared.operating import Document
 
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
@@ -141,7 +141,7 @@ def _fulfil(wish: Wish, do: Callable[[Act, Database, Sequence[Document]], Awaita
     doable = [one for one in undecided if _can_be_done(wish, one)]
     if not wish.choice.ids and not _agreed(wish, undecided, doable):
         return
-    from waymark.acts import Act
+    from shared.acts import Act
 
     told = _print_done if not wish.as_json else lambda _one: None
     act = Act(wish.kind, wish.actor, wish.reason, wish.choice.detail(), told)

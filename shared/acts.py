@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from uuid_utils.compat import uuid7
 
+from shared import operating
 from shared.database import CONFLICTS, Database, sqlstate
-from waymark import outbox
-from waymark.outbox import Document
+from shared.operating import Document
 
 Change = Callable[[AsyncSession, int], Awaitable[Sequence[RowMapping]]]
 """A statement under an act: what it changed."""
@@ -59,12 +59,12 @@ class Act:
             await asyncio.sleep(due - clock())
             due = clock() + size / rate
             new_ids = {one: uuid7() for one in task_ids[start : start + size]}
-            await self._unbroken(database, partial(outbox.replay, new_ids=new_ids))
+            await self._unbroken(database, partial(operating.replay, new_ids=new_ids))
 
     async def discard(self, database: Database, numbers: Sequence[int]) -> None:
         for start in range(0, len(numbers), PORTION):
             portion = numbers[start : start + PORTION]
-            await self._unbroken(database, partial(outbox.discard, numbers=portion))
+            await self._unbroken(database, partial(operating.discard, numbers=portion))
 
     async def _unbroken(self, database: Database, change: Change) -> None:
         """Ctrl-C waits for the transaction, so that what was done is also told."""
@@ -88,7 +88,7 @@ class Act:
 
     async def _transaction(self, database: Database, change: Change) -> list[Document]:
         async with database.begin() as session:
-            act_id = self.id or await outbox.record(
+            act_id = self.id or await operating.record(
                 session, self.kind, actor=self.actor, reason=self.reason, detail=self.detail
             )
             changed = [dict(row) for row in await change(session, act_id)]
@@ -96,7 +96,7 @@ class Act:
                 await session.rollback()  # nobody did anything
                 return []
             totals = self._totals_with(changed)
-            await outbox.count(session, act_id, dict(totals))
+            await operating.count(session, act_id, dict(totals))
         self.id, self.totals = act_id, totals
         self.done += changed
         return changed

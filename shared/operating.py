@@ -1,4 +1,8 @@
-"""All SQL of the operator: what the outbox holds, its dead letters, and acts that leave a trace."""
+"""All SQL of the operator: what the outbox holds, its dead letters, and acts that leave a trace.
+
+Shared, because both hands of the operator do the very same act: HTTP, and the command line, which
+works when the API does not.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +268,7 @@ TASK = text(
     """
     SELECT id, tenant_id, priority, input ->> 'goal' AS goal, status, stage, version, dispatch_no,
            attempts, takeovers, lease_owner, lease_expires_at, roadmap_id, error, created_at,
-           available_at, dispatched_at, started_at, finished_at, replay_of
+           available_at, dispatched_at, started_at, finished_at, parent_id
     FROM tasks WHERE id = :id
     """
 )
@@ -350,10 +354,10 @@ REPLAY = text(
         FROM chosen WHERE task.id = chosen.id AND NOT ended
         RETURNING task.id, task.tenant_id, task.priority, task.version, task.dispatch_no
     ), anew AS (
-        INSERT INTO tasks (id, tenant_id, priority, request_hash, input, traceparent, replay_of)
+        INSERT INTO tasks (id, tenant_id, priority, request_hash, input, traceparent, parent_id)
         SELECT new_id, tenant_id, priority, request_hash, input, traceparent, id
         FROM chosen WHERE ended
-        RETURNING id, tenant_id, priority, version, dispatch_no, replay_of
+        RETURNING id, tenant_id, priority, version, dispatch_no, parent_id
     ), message AS (
         INSERT INTO outbox_messages (task_id, tenant_id, priority, dispatch_no)
         SELECT id, tenant_id, priority, dispatch_no FROM again
@@ -365,7 +369,7 @@ REPLAY = text(
         INSERT INTO task_events (task_id, seq, type, data)
         SELECT id, version, 'task.requeued', jsonb_build_object('reason', 'replayed') FROM again
         UNION ALL
-        SELECT id, version, 'task.accepted', jsonb_build_object('replay_of', replay_of) FROM anew
+        SELECT id, version, 'task.accepted', jsonb_build_object('parent_id', parent_id) FROM anew
     ), resolved AS (
         UPDATE dead_letters AS letter SET
             resolution = 'replayed', resolved_at = now(), act_id = :act_id,

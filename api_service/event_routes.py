@@ -1,0 +1,90 @@
+"""The history of a task: page by page, or as it happens."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api_service import queries
+from api_service.caller import Caller, Services
+from api_service.problems import Problem
+from api_service.schemas import task_view
+from api_service.streaming import EventStream
+from shared.lifecycle import TaskStatus
+from shared.views import EventPage, EventView
+
+router = APIRouter(prefix="/v1")
+
+LAST_SEQ = 2**31 - 1
+
+
+class EventQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    after: int | None = Field(
+        default=None, ge=0, le=LAST_SEQ, description="Only events after this seq."
+    )
+    limit: int = Field(default=100, ge=1, le=500, description="Of one page; a stream has no end.")
+
+
+@router.get("/tasks/{task_id}/events", summary="The history of a task", response_model=EventPage)
+async def get_events(
+    task_id: UUID,
+    services: Services,
+    caller: Caller,
+    query: Annotated[EventQuery, Query()],
+    accept: Annotated[
+        str, Header(description="text/event-stream for a stream of server-sent events.")
+    ] = "",
+    last_event_id: Annotated[
+        str | None, Header(description="The last id that was heard: a stream goes on after it.")
+    ] = None,
+) -> Response:
+    """JSON pages; or a stream that starts with `task.snapshot`, then has each event as it is
+    committed, and ends with `stream.end`. 204 for a stream of which nothing is left to tell."""
+    if "text/event-stream" not in accept:
+        return await _page(services, caller, task_id, query)
+    after = query.after if last_event_id is None else _seq(last_event_id)
+    row = await queries.task_by_id(services.database, caller.tenant_id, task_id)
+    if row is None:
+        raise Problem("task-not-found", f"There is no task {task_id}.")
+    if row["deleted_at"]:
+        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    ended = TaskStatus(row["status"]).terminal
+    if after is None:
+        snapshot = task_view(row).model_dump_json()
+        return EventStream(
+            services, caller, task_id, after=row["version"], snapshot=snapshot, ended=ended
+        )
+    if ended and after >= row["version"]:
+        return Response(status_code=204)
+    return EventStream(services, caller, task_id, after=after, snapshot=None, ended=False)
+
+
+async def _page(services: Services, caller: Caller, task_id: UUID, query: EventQuery) -> Response:
+    rows = await queries.events_after(
+        services.database,
+        caller.tenant_id,
+        task_id,
+        after=query.after or 0,
+        limit=query.limit + 1,
+    )
+    if rows is None:
+        raise Problem("task-not-found", f"There is no task {task_id}.")
+    if rows and rows[0]["deleted_at"]:
+        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    found = [EventView.model_validate(dict(row)) for row in rows if row["seq"] is not None]
+    page = EventPage(data=found[: query.limit], has_more=len(found) > query.limit)
+    return Response(page.model_dump_json(), media_type="application/json")
+
+
+def _seq(last_event_id: str) -> int:
+    """Raises Problem: an id that is not ours would silently repeat, or pass over, what was."""
+    if re.fullmatch(r"[0-9]{1,10}", last_event_id) and int(last_event_id) <= LAST_SEQ:
+        return int(last_event_id)
+    reason = {"pointer": "/header/Last-Event-ID", "detail": "must be the id of an event: a number"}
+    raise Problem("invalid-header", f"Last-Event-ID {reason['detail']}.", errors=[reason])
