@@ -7,11 +7,13 @@ import gc
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import structlog
 import uvicorn
 
 from api_service.app import create_app
+from api_service.protocol import connection_of
 from shared import failpoints
 from shared.database import Database, wait_for_database
 from shared.errors import StartupError
@@ -34,10 +36,12 @@ def main() -> int:
         serve_metrics(settings)
     except StartupError as error:
         return refuse_to_start(error)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
-        http="httptools",
+        http=connection_of(settings),
+        server_header=False,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=int(settings.drain),
@@ -46,16 +50,26 @@ def main() -> int:
     # we exit with 0, as the other roles do. One that comes before uvicorn listens counts as well.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    AnnouncingServer(config, settings).run(sockets=[listener])
+    # Streams and waits end at once, or their connections would use up all the time there is.
+    server = AnnouncingServer(config, settings, lambda: app.state.services.changes.stop())
+    server.run(sockets=[listener])
     return 0
 
 
 class AnnouncingServer(uvicorn.Server):
     """Says that it is ready only when it listens."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    def __init__(
+        self, config: uvicorn.Config, settings: Settings, stop: Callable[[], None] = lambda: None
+    ) -> None:
+        """``stop``: called before open connections are waited for."""
         super().__init__(config)
         self.settings = settings
+        self.stop = stop
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stop()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

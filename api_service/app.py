@@ -14,16 +14,18 @@ from api_service.caller import ServiceSet
 from api_service.capacity import Capacity
 from api_service.changes import Changes
 from api_service.doorbell import Doorbell
+from api_service.frame import Frame
 from api_service.places import Places
 from api_service.submission import Submissions
-from shared.database import GOODBYE, Database
+from api_service.timing import TimedDatabase
+from shared.database import GOODBYE
 from shared.settings import Settings
 
 
 def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(settings, "api")
+        database = TimedDatabase(settings, "api")
         submissions = Submissions(database)
         doorbell = Doorbell(database)
         changes = Changes(database)
@@ -60,7 +62,11 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # its redirects believe the Host header
     )
-    app.add_middleware(BodyLimit, max_bytes=settings.api_max_body)
+    # The last one that is added is the outermost.
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.api_max_body, seconds=settings.api_read_timeout
+    )
+    app.add_middleware(Frame, settings=settings)
     for router in (routes.router, event_routes.router):
         app.include_router(router, responses=problems.DOCUMENTED)
     app.include_router(health.router)

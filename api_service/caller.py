@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
+from starlette.types import Scope
 
 from api_service.capacity import Capacity
 from api_service.changes import Changes
@@ -44,10 +45,14 @@ class CallerIdentity:
     name: str
 
 
-async def caller(request: Request) -> CallerIdentity:
+def caller_of(scope: Scope) -> CallerIdentity:
     """Until there are keys, everybody is the default tenant, and an address is all of a name."""
-    address = request.client.host if request.client else "unknown"
+    address = scope["client"][0] if scope.get("client") else "unknown"
     return CallerIdentity("default", f"anonymous@{address}")
+
+
+async def caller(request: Request) -> CallerIdentity:
+    return caller_of(request.scope)
 
 
 async def tenant(caller: Annotated[CallerIdentity, Depends(caller)]) -> str:

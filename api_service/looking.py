@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import Header, Response
+from fastapi import Header, Request, Response
 from sqlalchemy import RowMapping
 
 from api_service import queries
 from api_service.caller import Caller, Services
 from api_service.changes import Mark
+from api_service.frame import only_waits
 from api_service.prefer import wait_of
 from api_service.problems import Problem
 from api_service.schemas import task_view
@@ -54,12 +55,14 @@ class TaskLook:
 
     def __init__(
         self,
+        request: Request,
         services: Services,
         caller: Caller,
         prefer: Annotated[
             str | None, Header(description="wait=N: hold the answer for up to 60 s (RFC 7240).")
         ] = None,
     ) -> None:
+        self.scope = request.scope
         self.services = services
         self.caller = caller
         self.patience = wait_of(prefer)
@@ -104,6 +107,7 @@ class TaskLook:
         return row, waits
 
     async def _news(self, task_id: UUID, row: Row, seconds: float) -> bool:
+        only_waits(self.scope)
         return await self.services.changes.news(task_id, mark_of(row), seconds)
 
     async def _task(self, task_id: UUID) -> Row:

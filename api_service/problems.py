@@ -209,6 +209,8 @@ def document_of(problem: Problem) -> dict[str, Any]:
         "detail": f"{problem.detail} {kind.advice}",
         "code": problem.slug,
     }
+    if request_id := structlog.contextvars.get_contextvars().get("request_id"):
+        body["request_id"] = request_id
     if problem.errors:
         body["errors"] = problem.errors
     return body
@@ -245,13 +247,6 @@ def install(app: FastAPI) -> None:
     # What PostgreSQL, the network or the pool may say while a connection is had or used.
     for lost in (DBAPIError, PoolTimeout, OSError):
         app.add_exception_handler(lost, _database)
-
-    @app.exception_handler(Exception)
-    async def _unexpected(_request: Request, _error: Exception) -> Response:
-        # The server closes a connection on which an exception got this far: say so, or the
-        # client's next request would be lost on it.
-        closing = {"Connection": "close"}
-        return answer(Problem("internal-error", "The error is logged.", headers=closing))
 
     @app.get("/problems/{slug}", include_in_schema=False)
     async def explain(slug: str) -> Response:

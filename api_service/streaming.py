@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from api_service.caller import CallerIdentity, ServiceSet
 from api_service.changes import Ear
+from api_service.frame import only_waits
 from api_service.problems import Problem
 
 RECONNECT = 2000
@@ -52,6 +53,7 @@ class EventStream(Response):
         with self.services.places.take(self.caller.name) as had:
             if not had:
                 raise _too_many(self.services.places.most)
+            only_waits(scope)
             await self._until_gone(receive, send)
 
     async def _until_gone(self, receive: Receive, send: Send) -> None:

@@ -19,6 +19,7 @@ from uuid_utils.compat import uuid7
 from api_service.problems import Problem
 from api_service.queries import COLUMNS, with_documents
 from api_service.schemas import TaskSubmission
+from api_service.timing import timed
 from shared import logs, metrics
 from shared.backoff import exponential
 from shared.database import CONFLICTS, TIMED_OUT, Database, reason, retriable, sqlstate
@@ -180,7 +181,8 @@ class Submissions:
             write = self.commits.write_alone if contested else self.commits.write
             return await self._made(new, await write(new, deadline))
 
-        made = await self._persistently(once, new, deadline)
+        with timed():
+            made = await self._persistently(once, new, deadline)
         await failpoint("api.committed")
         return _same_request(made)
 

@@ -44,7 +44,9 @@ def create_app(settings: Settings, answer: TaskView) -> FastAPI:
         await database.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    app.add_middleware(BodyLimit, max_bytes=settings.api_max_body)
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.api_max_body, seconds=settings.api_read_timeout
+    )
     problems.install(app)
 
     @app.post("/v1/nothing", status_code=202)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextvars import Context
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -125,7 +126,8 @@ class SharedCommit(Generic[Item, Result]):
         self._clock = loop.call_later(TICK, self._refuse_the_late) if self._deadlines else None
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+        # In no caller's context: a batch belongs to all of them alike, and its log lines to none.
+        task = asyncio.create_task(work, context=Context())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task

@@ -20,7 +20,7 @@ from shared.roadmap import Roadmap, RoadmapRequest
 from shared.settings import Settings
 from tests.eventually import eventually
 from tests.factories import accept, event_types, execute, leases_of, row, rows, small_roadmap
-from tests.integration.test_http import a_goal, assert_problem, in_process
+from tests.http import a_goal, assert_problem, in_process
 
 
 @pytest.fixture

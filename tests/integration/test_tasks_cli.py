@@ -26,7 +26,7 @@ from shared.settings import Settings
 from tests.conftest import Servers
 from tests.eventually import eventually, eventually_sync
 from tests.factories import accept, event_types, execute, leases_of, rows, small_roadmap, task
-from tests.integration.test_http import Api
+from tests.http import Api
 from worker_service.generators.offline.generator import OfflineGenerator
 from worker_service.generators.port import Call, Job, Reached, Step, Usage
 from worker_service.heartbeat import Heartbeat
