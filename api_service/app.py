@@ -16,6 +16,7 @@ from api_service.changes import Changes
 from api_service.doorbell import Doorbell
 from api_service.frame import Frame
 from api_service.places import Places
+from api_service.queries import TaskReads
 from api_service.submission import Submissions
 from api_service.timing import TimedDatabase
 from shared.database import GOODBYE
@@ -36,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
             changes,
             Places(settings.api_streams),
             Capacity(database),
+            TaskReads(database),
         )
         loops = [
             asyncio.create_task(doorbell.run(), name="doorbell"),

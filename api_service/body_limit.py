@@ -15,6 +15,9 @@ DEEPEST = 32
 """Objects and arrays within each other. No document of ours has ten."""
 
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+BODILESS = ("GET", "HEAD")
+"""Nothing of ours reads what they may carry."""
+
 CLOSING = {"Connection": "close"}
 
 
@@ -27,7 +30,7 @@ class BodyLimit:
         self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["method"] in BODILESS:
             return await self.app(scope, receive, send)
         if _declared(scope) > self.max_bytes:
             refusal = answer(Problem("body-too-large", f"{self._sentence()}.", headers=CLOSING))

@@ -15,6 +15,7 @@ from api_service.changes import Changes
 from api_service.doorbell import Doorbell
 from api_service.places import Places
 from api_service.problems import Problem
+from api_service.queries import TaskReads
 from api_service.submission import Submissions
 from shared.database import Database
 
@@ -30,6 +31,7 @@ class ServiceSet:
     changes: Changes
     places: Places
     capacity: Capacity
+    reads: TaskReads
 
 
 async def services(request: Request) -> ServiceSet:

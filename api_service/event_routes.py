@@ -49,7 +49,7 @@ async def get_events(
     if "text/event-stream" not in accept:
         return await _page(services, caller, task_id, query)
     after = query.after if last_event_id is None else _seq(last_event_id)
-    row = await queries.task_by_id(services.database, caller.tenant_id, task_id)
+    row = await services.reads.task(caller.tenant_id, task_id)
     if row is None:
         raise Problem("task-not-found", f"There is no task {task_id}.")
     if row["deleted_at"]:

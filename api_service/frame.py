@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uuid_utils.compat import uuid7
 
@@ -22,6 +21,7 @@ from api_service.rate import Rate
 from shared.settings import Settings
 
 log = structlog.get_logger()
+Header = tuple[bytes, bytes]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -31,15 +31,15 @@ PROBES = ("/livez", "/readyz")
 PLACE = "waymark.place"
 """In the scope of a request: its place among those that are worked on."""
 
-NOTHING_LOADS = "default-src 'none'; frame-ancestors 'none'"
+NOTHING_LOADS = b"default-src 'none'; frame-ancestors 'none'"
 
-SAFE = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": NOTHING_LOADS,
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", NOTHING_LOADS),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
 """Unless the answer has its own."""
 
 
@@ -59,22 +59,20 @@ class Frame:
         begun, spent = time.perf_counter(), timing.start()
         request_id = _request_id(scope["headers"])
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        further = {"Request-Id": request_id}
+        further = [(b"request-id", request_id.encode())]
         refusal = None if scope["path"] in PROBES else self._refusal(scope, further)
-
         started = False
 
         async def framed(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                for name, value in further.items():
-                    headers[name] = value
-                for name, value in SAFE.items():
-                    headers.setdefault(name, value)
                 total = time.perf_counter() - begun
-                headers["Server-Timing"] = f"db;dur={_ms(spent[0])}, total;dur={_ms(total)}"
+                took = f"db;dur={1000 * spent[0]:.1f}, total;dur={1000 * total:.1f}"
+                own = [*message.get("headers", ())]
+                names = {name for name, _ in own}
+                safe = (header for header in SAFE if header[0] not in names)
+                message["headers"] = [*own, *further, *safe, (b"server-timing", took.encode())]
             await send(message)
 
         if refusal:
@@ -88,10 +86,10 @@ class Frame:
                 log.exception("request_failed", path=scope["path"])
                 return await answer(BROKEN)(scope, receive, framed)
 
-    def _refusal(self, scope: Scope, further: dict[str, str]) -> Problem | None:
+    def _refusal(self, scope: Scope, further: list[Header]) -> Problem | None:
         if self.rate:
             allowed, left, seconds = self.rate.hit(caller_of(scope).name)
-            further |= {"RateLimit-Policy": self.rate.policy, "RateLimit": left}
+            further += [(b"ratelimit-policy", self.rate.policy), (b"ratelimit", left.encode())]
             if not allowed:
                 return self.rate.refusal(seconds)
         if self.in_flight >= self.most:
@@ -127,13 +125,9 @@ def only_waits(scope: Scope) -> None:
         scope[PLACE].give_back()
 
 
-def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def _request_id(headers: Iterable[Header]) -> str:
     """The caller's own, if logs and headers can hold it."""
     for name, value in headers:
         if name == b"request-id" and REQUEST_ID.fullmatch(value):
             return value.decode()
     return str(uuid7())
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.1f}"

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Header, Request, Response
-from sqlalchemy import RowMapping
+from fastapi import Depends, Header, Request, Response
+from starlette.types import Scope
 
-from api_service import queries
-from api_service.caller import Caller, Services
+from api_service.caller import CallerIdentity, ServiceSet, caller_of
 from api_service.changes import Mark
 from api_service.frame import only_waits
 from api_service.prefer import wait_of
 from api_service.problems import Problem
+from api_service.queries import Row
 from api_service.schemas import task_view
 from api_service.submission import Submission
 from shared.lifecycle import TaskStatus
-
-Row = Mapping[str, Any] | RowMapping
-"""Of ``queries.TASK`` or ``queries.MARK``."""
 
 ETAG = re.compile(r'(?:W/)?"([^"]*)"')
 
@@ -51,21 +48,15 @@ def versions_of(if_match: str | None) -> list[int] | None:
 
 
 class TaskLook:
-    """A dependency: who looks, and how long they would wait."""
+    """Who looks, and how long they would wait."""
 
     def __init__(
-        self,
-        request: Request,
-        services: Services,
-        caller: Caller,
-        prefer: Annotated[
-            str | None, Header(description="wait=N: hold the answer for up to 60 s (RFC 7240).")
-        ] = None,
+        self, scope: Scope, services: ServiceSet, caller: CallerIdentity, patience: int | None
     ) -> None:
-        self.scope = request.scope
+        self.scope = scope
         self.services = services
         self.caller = caller
-        self.patience = wait_of(prefer)
+        self.patience = patience
 
     async def at(self, task_id: UUID, if_none_match: str | None) -> Response:
         """200 with the task, or 304 while it is as the caller knows it.
@@ -111,11 +102,11 @@ class TaskLook:
         return await self.services.changes.news(task_id, mark_of(row), seconds)
 
     async def _task(self, task_id: UUID) -> Row:
-        found = await queries.task_by_id(self.services.database, self.caller.tenant_id, task_id)
+        found = await self.services.reads.task(self.caller.tenant_id, task_id)
         return _there(task_id, found)
 
     async def _mark(self, task_id: UUID) -> Row:
-        found = await queries.mark_of(self.services.database, self.caller.tenant_id, task_id)
+        found = await self.services.reads.mark(self.caller.tenant_id, task_id)
         return _there(task_id, found)
 
     async def _answer(
@@ -151,3 +142,17 @@ def _there(task_id: UUID, found: Row | None) -> Row:
 
 def _ended(row: Row) -> bool:
     return TaskStatus(row["status"]).terminal
+
+
+async def look(
+    request: Request,
+    prefer: Annotated[
+        str | None, Header(description="wait=N: hold the answer for up to 60 s (RFC 7240).")
+    ] = None,
+) -> TaskLook:
+    """One dependency for all of it: each costs the framework as much as a row PostgreSQL."""
+    scope = request.scope
+    return TaskLook(scope, request.app.state.services, caller_of(scope), wait_of(prefer))
+
+
+Look = Annotated[TaskLook, Depends(look)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from asyncpg import InterfaceError, PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -245,7 +246,7 @@ def install(app: FastAPI) -> None:
         return answer(from_validation(error.errors()))
 
     # What PostgreSQL, the network or the pool may say while a connection is had or used.
-    for lost in (DBAPIError, PoolTimeout, OSError):
+    for lost in (DBAPIError, PoolTimeout, OSError, PostgresError, InterfaceError):
         app.add_exception_handler(lost, _database)
 
     @app.get("/problems/{slug}", include_in_schema=False)

@@ -2,27 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, TextClause, text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.dialects.postgresql import JSONB
 
+from api_service.timing import timed
 from shared.database import Database
+from shared.shared_commit import SharedCommit
+
+DOCUMENTS = ("input", "metadata", "error", "usage")
 
 POSITIONS = 1000
 """A place farther back in the queue is not counted out: it would be read over for each look."""
 
 
-async def task_by_id(database: Database, tenant_id: str, task_id: UUID) -> RowMapping | None:
+Row = Mapping[str, Any]
+Which = tuple[str, UUID]
+"""A tenant, and a task of it."""
+
+
+async def task_by_id(database: Database, tenant_id: str, task_id: UUID) -> Row | None:
     """The task beside its outbox message, which it has until a worker takes it."""
-    return await _one(database, TASK, tenant_id=tenant_id, task_id=task_id)
+    return (await _tasks(database, TASKS, [(tenant_id, task_id)]))[0]
 
 
-async def mark_of(database: Database, tenant_id: str, task_id: UUID) -> RowMapping | None:
+async def mark_of(database: Database, tenant_id: str, task_id: UUID) -> Row | None:
     """``version``, ``published``, ``status`` and ``deleted_at``: enough for an ETag."""
-    return await _one(database, MARK, tenant_id=tenant_id, task_id=task_id)
+    return (await _tasks(database, MARKS, [(tenant_id, task_id)]))[0]
+
+
+class TaskReads:
+    """The same for clients that poll: those who come while one look is under way share the next."""
+
+    def __init__(self, database: Database) -> None:
+        self.patience = database.settings.database_command_timeout
+        self._tasks = SharedCommit(partial(_tasks, database, TASKS), side_by_side=1)
+        self._marks = SharedCommit(partial(_tasks, database, MARKS), side_by_side=1)
+
+    async def task(self, tenant_id: str, task_id: UUID) -> Row | None:
+        with timed():
+            return await self._tasks.write((tenant_id, task_id), self._until())
+
+    async def mark(self, tenant_id: str, task_id: UUID) -> Row | None:
+        with timed():
+            return await self._marks.write((tenant_id, task_id), self._until())
+
+    def _until(self) -> float:
+        return asyncio.get_running_loop().time() + self.patience
+
+
+async def _tasks(
+    database: Database, statement: str, asked: Sequence[Which]
+) -> Sequence[Row | None]:
+    tenants, ids = zip(*set(asked), strict=True)
+    rows = await database.fetch(statement, tenants, ids)
+    found = {(row["tenant_id"], row["id"]): _with_documents(dict(row)) for row in rows}
+    return [found.get(one) for one in asked]
+
+
+def _with_documents(row: dict[str, Any]) -> Row:
+    for name in DOCUMENTS:
+        if isinstance(document := row.get(name), str):
+            row[name] = json.loads(document)
+    return row
 
 
 async def events_after(
@@ -95,22 +143,20 @@ def with_documents(statement: str) -> Any:  # Any: its type is private to SQLAlc
     return text(statement).columns(input=JSONB, metadata=JSONB, error=JSONB, usage=JSONB)
 
 
-TASK = with_documents(
-    f"""
-    SELECT {COLUMNS}, {POSITION} AS position
-    FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
-    WHERE task.id = :task_id AND task.tenant_id = :tenant_id
-    """  # noqa: S608
-)
+TASKS = f"""
+    SELECT task.tenant_id, {COLUMNS}, {POSITION} AS position
+    FROM unnest($1::text[], $2::uuid[]) AS asked (tenant_id, task_id)
+    JOIN tasks AS task ON task.id = asked.task_id AND task.tenant_id = asked.tenant_id
+    LEFT JOIN outbox_messages AS message ON message.task_id = task.id
+"""  # noqa: S608
 
-MARK: TextClause = text(
-    """
-    SELECT task.version, task.status, task.deleted_at,
+MARKS = """
+    SELECT task.tenant_id, task.id, task.version, task.status, task.deleted_at,
            message.dispatched_at IS NOT NULL AS published
-    FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
-    WHERE task.id = :task_id AND task.tenant_id = :tenant_id
-    """
-)
+    FROM unnest($1::text[], $2::uuid[]) AS asked (tenant_id, task_id)
+    JOIN tasks AS task ON task.id = asked.task_id AND task.tenant_id = asked.tenant_id
+    LEFT JOIN outbox_messages AS message ON message.task_id = task.id
+"""
 
 EVENTS = text(
     """

@@ -23,7 +23,7 @@ class Rate:
 
     def __init__(self, per_minute: int) -> None:
         self.allowed = RateLimitItemPerMinute(per_minute)
-        self.policy = f'"default";q={per_minute};w={WINDOW}'
+        self.policy = f'"default";q={per_minute};w={WINDOW}'.encode()
         self.limiter = FixedWindowRateLimiter(Counts(wrap_exceptions=False))
 
     def hit(self, caller: str) -> tuple[bool, str, int]:

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from sqlalchemy import RowMapping
 
 from api_service import queries
 from api_service.problems import Problem
@@ -48,7 +47,7 @@ async def retry(
     return await submissions.submit(new)
 
 
-def _submission(parent: RowMapping, wish: TaskRetry) -> TaskSubmission:
+def _submission(parent: queries.Row, wish: TaskRetry) -> TaskSubmission:
     """What is not in the wish is as it was; only a day that has passed cannot be begun on again."""
     given = merge_patch(_without_past_start(parent["input"], wish), wish.input)
     body = {

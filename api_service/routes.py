@@ -11,7 +11,7 @@ from api_service import attempts, batches, erasure, listing, queries, retrying
 from api_service.caller import Caller, IdempotencyKey, Services, Tenant, Trace
 from api_service.cancellation import cancel
 from api_service.listing import TaskQuery, task_query
-from api_service.looking import TaskLook, etag_of, versions_of
+from api_service.looking import Look, etag_of, versions_of
 from api_service.problems import Problem
 from api_service.schemas import BatchSubmission, TaskRetry, TaskSubmission, task_view
 from api_service.submission import NewTask
@@ -29,18 +29,13 @@ IfMatch = Annotated[
 
 @router.post("/tasks", status_code=202, summary="Submit a learning goal", response_model=TaskView)
 async def submit_task(
-    body: TaskSubmission,
-    services: Services,
-    caller: Caller,
-    key: IdempotencyKey,
-    trace: Trace,
-    look: Annotated[TaskLook, Depends()],
+    body: TaskSubmission, look: Look, key: IdempotencyKey, trace: Trace
 ) -> Response:
     """The task is committed when the answer arrives; from then on its id is never unknown. 201 if
     it ended while `Prefer: wait=N` held the answer back."""
-    new = NewTask.of(body, tenant_id=caller.tenant_id, key=key, traceparent=trace)
-    submission = await services.submissions.submit(new)
-    services.doorbell.ring()
+    new = NewTask.of(body, tenant_id=look.caller.tenant_id, key=key, traceparent=trace)
+    submission = await look.services.submissions.submit(new)
+    look.services.doorbell.ring()
     return await look.accepted(submission)
 
 
@@ -75,7 +70,7 @@ async def list_tasks(
 @router.get("/tasks/{task_id}", summary="Where a task stands", response_model=TaskView)
 async def get_task(
     task_id: UUID,
-    look: Annotated[TaskLook, Depends()],
+    look: Look,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """With `Prefer: wait=N` the answer comes when the task has moved on from `If-None-Match`, or
@@ -104,23 +99,21 @@ async def cancel_task(
 )
 async def retry_task(
     task_id: UUID,
-    services: Services,
-    caller: Caller,
+    look: Look,
     key: IdempotencyKey,
     trace: Trace,
-    look: Annotated[TaskLook, Depends()],
     body: TaskRetry | None = None,
 ) -> Response:
     """A new task with the same input, patched if asked. The old one stays as it ended."""
     submission = await retrying.retry(
-        services.submissions,
+        look.services.submissions,
         task_id,
         body or TaskRetry(),
-        tenant_id=caller.tenant_id,
+        tenant_id=look.caller.tenant_id,
         key=key,
         traceparent=trace,
     )
-    services.doorbell.ring()
+    look.services.doorbell.ring()
     return await look.accepted(submission)
 
 
