@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from api_service import event_routes, health, problems, routes
+from api_service import event_routes, health, ops_routes, problems, routes
 from api_service.body_limit import BodyLimit
 from api_service.caller import ServiceSet
 from api_service.capacity import Capacity
 from api_service.changes import Changes
 from api_service.doorbell import Doorbell
 from api_service.frame import Frame
+from api_service.overview import Overviews
 from api_service.places import Places
 from api_service.queries import TaskReads
 from api_service.submission import Submissions
@@ -38,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
             Places(settings.api_streams),
             Capacity(database),
             TaskReads(database),
+            Overviews(database),
         )
         loops = [
             asyncio.create_task(doorbell.run(), name="doorbell"),
@@ -69,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, max_bytes=settings.api_max_body, seconds=settings.api_read_timeout
     )
     app.add_middleware(Frame, settings=settings)
-    for router in (routes.router, event_routes.router):
+    for router in (routes.router, event_routes.router, ops_routes.router):
         app.include_router(router, responses=problems.DOCUMENTED)
     app.include_router(health.router)
     problems.install(app)

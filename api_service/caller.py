@@ -13,6 +13,7 @@ from starlette.types import Scope
 from api_service.capacity import Capacity
 from api_service.changes import Changes
 from api_service.doorbell import Doorbell
+from api_service.overview import Overviews
 from api_service.places import Places
 from api_service.problems import Problem
 from api_service.queries import TaskReads
@@ -32,6 +33,7 @@ class ServiceSet:
     places: Places
     capacity: Capacity
     reads: TaskReads
+    overviews: Overviews
 
 
 async def services(request: Request) -> ServiceSet:

@@ -74,15 +74,15 @@ def _within_a_year(value: datetime) -> datetime:
     return value
 
 
-def _storable(value: str) -> str:
+def storable(value: str) -> str:
     if "\0" in value:
         raise ValueError("must not contain NUL; send plain text")
     return value
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_as_time), AfterValidator(_in_utc)]
-MetadataKey = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_storable)]
-MetadataValue = Annotated[str, Field(max_length=500), AfterValidator(_storable)]
+MetadataKey = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(storable)]
+MetadataValue = Annotated[str, Field(max_length=500), AfterValidator(storable)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MOST_METADATA)]
 PriorityName = Literal["high", "normal", "low"]
 Deadline = Annotated[int, Field(ge=1, le=LONGEST_DEADLINE, strict=True)]

@@ -26,7 +26,7 @@ PER_SECOND = 5
 """Transactions in which a second's replays are written: none holds its locks for long."""
 
 PORTION = 500
-"""Dead letters discarded by one transaction."""
+"""Dead letters discarded, or tasks scheduled, by one transaction."""
 
 TRIES = 5
 """For a transaction that PostgreSQL undid because of another one."""
@@ -60,6 +60,16 @@ class Act:
             due = clock() + size / rate
             new_ids = {one: uuid7() for one in task_ids[start : start + size]}
             await self._unbroken(database, partial(operating.replay, new_ids=new_ids))
+
+    async def schedule(self, database: Database, task_ids: Sequence[UUID], *, rate: int) -> None:
+        """At once, and yet at most ``rate`` tasks a second: each message is due when it is its
+        turn. So the outbox keeps the pace, whatever becomes of this process."""
+        for start in range(0, len(task_ids), PORTION):
+            portion = task_ids[start : start + PORTION]
+            new_ids = {one: uuid7() for one in portion}
+            delays = {one: (start + place) / rate for place, one in enumerate(portion)}
+            change = partial(operating.replay, new_ids=new_ids, delays=delays)
+            await self._unbroken(database, change)
 
     async def discard(self, database: Database, numbers: Sequence[int]) -> None:
         for start in range(0, len(numbers), PORTION):

@@ -126,6 +126,7 @@ def make_engine(
         max_overflow=0,
         pool_use_lifo=True,  # the same few connections stay warm, with their prepared statements
         pool_timeout=settings.database_command_timeout,
+        hide_parameters=True,  # an error's text ends in a log: what learners write does not
     )
 
     @event.listens_for(engine.sync_engine, "checkout")

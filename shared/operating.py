@@ -6,7 +6,7 @@ works when the API does not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -43,11 +43,20 @@ async def status(database: Database) -> RowMapping:
 
 
 async def messages(
-    database: Database, *, tenant: str | None, priority: int | None, state: str | None, limit: int
+    database: Database,
+    *,
+    tenant: str | None = None,
+    priority: int | None = None,
+    state: str | None = None,
+    task_id: UUID | None = None,
+    beyond: tuple[datetime, UUID] | None = None,
+    limit: int,
 ) -> Sequence[RowMapping]:
-    """Outbox messages, the oldest first."""
+    """Outbox messages, the oldest first; ``beyond`` is where the last page ended."""
+    at, after = beyond or (None, None)
     parameters = {"tenant": tenant, "priority": priority, "state": state, "limit": limit}
-    return await _rows(database, MESSAGES, parameters)
+    place = {"task_id": task_id, "at": at, "after": after}
+    return await _rows(database, MESSAGES, parameters | place)
 
 
 async def groups(database: Database, *, resolved: bool, limit: int) -> Sequence[RowMapping]:
@@ -59,14 +68,20 @@ async def letters(
     database: Database, fingerprint: str, *, resolved: bool, limit: int
 ) -> Sequence[RowMapping]:
     """The dead letters of one group, the oldest first."""
-    parameters = Filter(fingerprint=fingerprint)
-    wanted = asdict(parameters) | {"resolved": resolved, "limit": limit}
-    return await _rows(database, MATCHING, wanted)
+    return await matching(database, Filter(fingerprint=fingerprint), resolved=resolved, limit=limit)
 
 
-async def matching(database: Database, wanted: Filter) -> Sequence[RowMapping]:
-    """All open dead letters that a filter chooses."""
-    return await _rows(database, MATCHING, asdict(wanted) | {"resolved": False, "limit": None})
+async def matching(
+    database: Database,
+    wanted: Filter,
+    *,
+    resolved: bool = False,
+    beyond: int = 0,
+    limit: int | None = None,
+) -> Sequence[RowMapping]:
+    """The dead letters that a filter chooses, by number: those that are open, or all."""
+    further = {"resolved": resolved, "beyond": beyond, "limit": limit}
+    return await _rows(database, MATCHING, asdict(wanted) | further)
 
 
 async def named(
@@ -118,6 +133,39 @@ async def resume(database: Database, actor: str, reason: str) -> Document:
     return {"act": act, "paused": None}
 
 
+async def pause_intake(database: Database, actor: str, reason: str) -> Document:
+    """Refuse new tasks. ``act`` is None if somebody had done so before."""
+    async with database.begin() as session:
+        act = await session.scalar(PAUSE_INTAKE, {"actor": actor, "reason": reason})
+        held = (await session.execute(INTAKE_PAUSED)).mappings().one()
+    return {"act": act, "intake_paused": dict(held)}
+
+
+async def resume_intake(database: Database, actor: str, reason: str) -> Document:
+    """Accept tasks again. ``act`` is None if nobody had paused the intake."""
+    async with database.begin() as session:
+        act = await session.scalar(RESUME_INTAKE, {"actor": actor, "reason": reason})
+    return {"act": act, "intake_paused": None}
+
+
+async def acts(
+    database: Database,
+    *,
+    act: str | None = None,
+    actor: str | None = None,
+    beyond: int | None = None,
+    limit: int,
+) -> Sequence[RowMapping]:
+    """What was done by hand, the newest first; ``beyond`` is where the last page ended."""
+    parameters = {"act": act, "actor": actor, "beyond": beyond, "limit": limit}
+    return await _rows(database, ACTS_DONE, parameters)
+
+
+async def act_by_number(database: Database, number: int) -> RowMapping | None:
+    found = await _rows(database, ACTS, {"ids": [number]})
+    return found[0] if found else None
+
+
 async def record(
     session: AsyncSession, act: str, *, actor: str, reason: str, detail: Document
 ) -> int:
@@ -133,14 +181,24 @@ async def count(session: AsyncSession, act_id: int, done: dict[str, int]) -> Non
 
 
 async def replay(
-    session: AsyncSession, act_id: int, new_ids: dict[UUID, UUID]
+    session: AsyncSession,
+    act_id: int,
+    new_ids: dict[UUID, UUID],
+    *,
+    delays: Mapping[UUID, float] | None = None,
 ) -> Sequence[RowMapping]:
     """Run the tasks again that have open dead letters and do not run; those that were.
 
     One replay answers all open letters of its task. A task that waits is dispatched again. One
     that has ended stays as it is, and a new task, under the id given for it, takes up its request.
+    ``delays``: seconds until each may be published, so that they do not come all at once.
     """
-    parameters = {"act_id": act_id, "ids": list(new_ids), "new_ids": list(new_ids.values())}
+    parameters = {
+        "act_id": act_id,
+        "ids": list(new_ids),
+        "new_ids": list(new_ids.values()),
+        "delays": [delays[one] if delays else 0.0 for one in new_ids],
+    }
     return await _all(session, REPLAY, parameters)
 
 
@@ -223,6 +281,9 @@ MESSAGES = text(
     WHERE (CAST(:tenant AS text) IS NULL OR tenant_id = CAST(:tenant AS text))
       AND (CAST(:priority AS integer) IS NULL OR priority = CAST(:priority AS integer))
       AND (CAST(:state AS text) IS NULL OR state = CAST(:state AS text))
+      AND (CAST(:task_id AS uuid) IS NULL OR task_id = CAST(:task_id AS uuid))
+      AND (CAST(:at AS timestamptz) IS NULL
+           OR (available_at, task_id) > (CAST(:at AS timestamptz), CAST(:after AS uuid)))
     ORDER BY available_at, task_id LIMIT :limit
     """
 )
@@ -243,7 +304,8 @@ GROUPS = text(
 MATCHING = text(
     f"""
     {LETTER}
-    WHERE (letter.resolution IS NULL OR CAST(:resolved AS boolean))
+    WHERE letter.id > CAST(:beyond AS bigint)
+      AND (letter.resolution IS NULL OR CAST(:resolved AS boolean))
       AND (CAST(:fingerprint AS text) IS NULL OR {FINGERPRINT} = CAST(:fingerprint AS text))
       AND (CAST(:reason AS text) IS NULL OR letter.reason = CAST(:reason AS text))
       AND (CAST(:source AS text) IS NULL OR letter.source = CAST(:source AS text))
@@ -289,6 +351,16 @@ ACTS = text(
     """
 )
 
+ACTS_DONE = text(
+    """
+    SELECT id, actor, act, reason, detail, created_at FROM operator_acts
+    WHERE (CAST(:act AS text) IS NULL OR act = CAST(:act AS text))
+      AND (CAST(:actor AS text) IS NULL OR actor = CAST(:actor AS text))
+      AND (CAST(:beyond AS bigint) IS NULL OR id < CAST(:beyond AS bigint))
+    ORDER BY id DESC LIMIT :limit
+    """
+)
+
 RECORD = text(
     """
     INSERT INTO operator_acts (actor, act, reason, detail)
@@ -328,6 +400,40 @@ RESUME = text(
     """
 )
 
+INTAKE_PAUSED = text(
+    """
+    SELECT intake_paused_at AS at, intake_paused_by AS by, intake_paused_reason AS reason
+    FROM deployment
+    """
+)
+
+PAUSE_INTAKE = text(
+    """
+    WITH held AS (
+        UPDATE deployment SET
+            intake_paused_at = now(), intake_paused_by = :actor, intake_paused_reason = :reason
+        WHERE intake_paused_at IS NULL RETURNING 1
+    )
+    INSERT INTO operator_acts (actor, act, reason)
+    SELECT :actor, 'pause_intake', :reason FROM held RETURNING id
+    """
+)
+
+RESUME_INTAKE = text(
+    """
+    WITH held AS (
+        SELECT intake_paused_at, intake_paused_by, intake_paused_reason FROM deployment
+        WHERE intake_paused_at IS NOT NULL FOR UPDATE
+    ), freed AS (
+        UPDATE deployment SET
+            intake_paused_at = NULL, intake_paused_by = NULL, intake_paused_reason = NULL
+        FROM held
+    )
+    INSERT INTO operator_acts (actor, act, reason, detail)
+    SELECT :actor, 'resume_intake', :reason, to_jsonb(held) FROM held RETURNING id
+    """
+)
+
 # Locks the task before its message, as the sweeper does. Two operators at once: the lock on the
 # task lets one of them have it, with all its letters, and the other finds them resolved.
 #
@@ -335,10 +441,11 @@ RESUME = text(
 REPLAY = text(
     """
     WITH task AS MATERIALIZED (
-        SELECT task.*, wanted.new_id
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:new_ids AS uuid[])) AS wanted (task_id, new_id)
+        SELECT task.*, wanted.new_id, make_interval(secs => wanted.delay) AS delay
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:new_ids AS uuid[]), CAST(:delays AS float8[]))
+            AS wanted (task_id, new_id, delay)
         JOIN tasks AS task ON task.id = wanted.task_id
-        WHERE task.status <> 'running'
+        WHERE task.status <> 'running' AND task.deleted_at IS NULL
         ORDER BY task.id
         FOR UPDATE OF task SKIP LOCKED
     ), letter AS MATERIALIZED (
@@ -352,19 +459,22 @@ REPLAY = text(
             version = task.version + 1, dispatch_no = task.dispatch_no + 1,
             available_at = least(task.available_at, now())
         FROM chosen WHERE task.id = chosen.id AND NOT ended
-        RETURNING task.id, task.tenant_id, task.priority, task.version, task.dispatch_no
+        RETURNING task.id, task.tenant_id, task.priority, task.version, task.dispatch_no, delay
     ), anew AS (
-        INSERT INTO tasks (id, tenant_id, priority, request_hash, input, traceparent, parent_id)
-        SELECT new_id, tenant_id, priority, request_hash, input, traceparent, id
+        INSERT INTO tasks
+            (id, tenant_id, priority, request_hash, input, metadata, traceparent, parent_id)
+        SELECT new_id, tenant_id, priority, request_hash, input, metadata, traceparent, id
         FROM chosen WHERE ended
         RETURNING id, tenant_id, priority, version, dispatch_no, parent_id
     ), message AS (
-        INSERT INTO outbox_messages (task_id, tenant_id, priority, dispatch_no)
-        SELECT id, tenant_id, priority, dispatch_no FROM again
-        UNION ALL SELECT id, tenant_id, priority, dispatch_no FROM anew
+        INSERT INTO outbox_messages (task_id, tenant_id, priority, dispatch_no, available_at)
+        SELECT id, tenant_id, priority, dispatch_no, clock_timestamp() + delay FROM again
+        UNION ALL
+        SELECT anew.id, anew.tenant_id, anew.priority, anew.dispatch_no, clock_timestamp() + delay
+        FROM anew JOIN chosen ON chosen.new_id = anew.id
         ON CONFLICT (task_id) DO UPDATE SET
             dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
-            available_at = clock_timestamp(), dispatched_at = NULL
+            available_at = EXCLUDED.available_at, dispatched_at = NULL
     ), history AS (
         INSERT INTO task_events (task_id, seq, type, data)
         SELECT id, version, 'task.requeued', jsonb_build_object('reason', 'replayed') FROM again

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +17,6 @@ from waymark.exit_codes import ExitCode
 if TYPE_CHECKING:
     from shared.database import Database
     from shared.operating import Document, Filter
-
-FIRST = 5
-"""Numbers that a preview names."""
 
 LARGEST = 2**63
 """No dead letter has such a number."""
@@ -166,36 +162,3 @@ class Choice:
 
     def _task_ids(self) -> list[UUID]:
         return [one for one in self.ids if isinstance(one, UUID)]
-
-
-def fate(letter: Document) -> str:
-    """What a replay makes of a dead letter, by how its task is."""
-    match letter["task_status"]:
-        case None:
-            return "missing"
-        case "running":
-            return "running"
-        case "queued":
-            return "dispatch_again"
-        case "succeeded":
-            return "succeeded"
-        case _:
-            return "new_task"
-
-
-def preview(letters: Sequence[Document], *, replaying: bool) -> Document:
-    groups: dict[str, Document] = {}
-    for one in letters:
-        names = ("fingerprint", "source", "reason", "error")
-        entry = groups.setdefault(
-            one["fingerprint"], {name: one[name] for name in names} | {"count": 0}
-        )
-        entry["count"] += 1
-    tasks = {one["task_id"] or one["id"]: fate(one) for one in letters}
-    return {
-        "dead_letters": len(letters),
-        "tasks": len(tasks),
-        "groups": sorted(groups.values(), key=lambda one: -one["count"]),
-        "fates": dict(Counter(tasks.values())) if replaying else {},
-        "first": [one["id"] for one in letters[:FIRST]],
-    }

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from waymark.commands.choice import (
-    FIRST,
     AfterOption,
     BeforeOption,
     Choice,
@@ -20,9 +19,7 @@ from waymark.commands.choice import (
     LetterReasonOption,
     SourceOption,
     TenantOption,
-    fate,
     filter_of,
-    preview,
 )
 from waymark.commands.hand import ActorOption, actor_or_me, print_json, why
 from waymark.commands.servers import StackOption, ask, command, find_servers
@@ -48,7 +45,6 @@ DryRunOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 
 DONE = {"replay": "Replayed", "discard": "Discarded"}
-REPLAYABLE = ("new_task", "dispatch_again", "succeeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +157,8 @@ def _fulfil(wish: Wish, do: Callable[[Act, Database, Sequence[Document]], Awaita
 
 
 def _can_be_done(wish: Wish, letter: Document) -> bool:
+    from shared.letters import REPLAYABLE, fate
+
     return wish.kind == "discard" or fate(letter) in REPLAYABLE
 
 
@@ -179,6 +177,7 @@ def _raise_if_unknown(wish: Wish, letters: Sequence[Document]) -> None:
 
 
 def _print_preview(wish: Wish, undecided: Sequence[Document]) -> None:
+    from shared.letters import preview
     from waymark.outbox_printing import preview_lines
 
     shown = preview(undecided, replaying=wish.kind == "replay")
@@ -201,6 +200,7 @@ def _tell_decided(wish: Wish, letters: Sequence[Document]) -> None:
 
 def _agreed(wish: Wish, undecided: Sequence[Document], doable: Sequence[Document]) -> bool:
     """Whether a filter's choice is meant; it is shown first."""
+    from shared.letters import preview
     from waymark.outbox_printing import preview_lines
 
     if not undecided:
@@ -245,6 +245,8 @@ def _tell_done(wish: Wish, act: Act) -> None:
 
 
 def _tell_left(act: Act, doable: Sequence[Document]) -> None:
+    from shared.letters import FIRST
+
     done = {number for one in act.done for number in one.get("dead_letters", [one.get("id")])}
     left = [str(one["id"]) for one in doable if one["id"] not in done]
     if left:
@@ -258,6 +260,8 @@ def _raise_if_refused(wish: Wish, refused: Sequence[Document]) -> None:
     """Dead letters that cannot be replayed. A filter may meet some, and its preview said so."""
     if not wish.choice.ids or not refused:
         return
+    from shared.letters import fate
+
     sentences = []
     for one in refused:
         if fate(one) == "running":
