@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from api_service import event_routes, health, ops_routes, problems, routes
+from api_service import event_routes, health, ops_routes, problems, process_routes, routes
 from api_service.body_limit import BodyLimit
 from api_service.caller import ServiceSet
 from api_service.capacity import Capacity
@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, max_bytes=settings.api_max_body, seconds=settings.api_read_timeout
     )
     app.add_middleware(Frame, settings=settings)
-    for router in (routes.router, event_routes.router, ops_routes.router):
+    for router in (routes.router, event_routes.router, ops_routes.router, process_routes.router):
         app.include_router(router, responses=problems.DOCUMENTED)
     app.include_router(health.router)
     problems.install(app)

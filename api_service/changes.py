@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -22,7 +22,7 @@ from uuid import UUID
 import structlog
 
 from shared.backoff import exponential
-from shared.database import Database, connection_lost, reason, retriable
+from shared.database import Database, reason, retriable
 from shared.lifecycle import TaskStatus
 
 log = structlog.get_logger()
@@ -42,6 +42,12 @@ class Mark:
     published: bool
     """Whether its outbox message is on its way."""
 
+    def moved_to(self, other: Mark) -> bool:
+        """Not if ``other`` is what an older look had found."""
+        if other.version == self.version:
+            return other.published != self.published
+        return other.version > self.version
+
 
 @dataclass(frozen=True)
 class Event:
@@ -50,25 +56,26 @@ class Event:
     seq: int
     type: str
     data: str
-    """JSON, as PostgreSQL gives it."""
+    """JSON, as PostgreSQL gives it: on one line."""
     created_at: datetime
 
     @cached_property
+    def frame(self) -> bytes:
+        return f"id: {self.seq}\nevent: {self.type}\ndata: {self.document}\n\n".encode()
+
+    @property
     def document(self) -> str:
         """As ``shared.views.EventView`` has it."""
         at = self.created_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         kind = json.dumps(self.type)
         return f'{{"seq":{self.seq},"type":{kind},"data":{self.data},"created_at":"{at}"}}'
 
-    @cached_property
-    def frame(self) -> bytes:
-        return f"id: {self.seq}\nevent: {self.type}\ndata: {self.document}\n\n".encode()
-
 
 @dataclass(frozen=True, slots=True)
 class News:
     """What one look has found of one task."""
 
+    now: Mark
     events: Sequence[Event]
     ended: bool
     """Whether the last of them is the last there will be."""
@@ -78,15 +85,27 @@ Ear = asyncio.Queue[News | None]
 """Of one stream. None: this process stops."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What all have seen who watch a task: looks find what lies beyond."""
+
+    version: int
+    published: bool | None = None
+    """None where they differ, or do not care."""
+
+    def to_both(self, other: _Known) -> _Known:
+        return self if self == other else _Known(min(self.version, other.version))
+
+
 @dataclass(slots=True)
 class _Watched:
-    mark: Mark
+    known: _Known
     ears: set[Ear] = field(default_factory=set)
     waits: dict[asyncio.Future[bool], Mark] = field(default_factory=dict)
 
 
 class Changes:
-    """Those that somebody of this process waits for. While nobody does, nobody looks."""
+    """The tasks that somebody of this process watches. While nobody does, nobody looks."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -97,13 +116,11 @@ class Changes:
 
     async def news(self, task_id: UUID, beyond: Mark, seconds: float) -> bool:
         """True as soon as the task is not at ``beyond`` any more; False after ``seconds``, or when
-        this process stops."""
+        this process stops. A look that overlaps with the caller's may say True too soon."""
         if self._stopping:
             return False
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        with self._watching(task_id, beyond) as watched:
-            if _moved(watched.mark, beyond):
-                return True
+        with self._watching(task_id, _Known(beyond.version, beyond.published)) as watched:
             watched.waits[answer] = beyond
             try:
                 async with asyncio.timeout(seconds):
@@ -111,22 +128,26 @@ class Changes:
             except TimeoutError:
                 return False
             finally:
-                watched.waits.pop(answer, None)
+                del watched.waits[answer]
 
-    @asynccontextmanager
-    async def follow(self, task_id: UUID, after: int) -> AsyncIterator[Ear]:
-        """Where the task's news arrive: all events with a greater ``seq``, perhaps some before."""
+    @contextmanager
+    def follow(self, task_id: UUID, after: int) -> Iterator[Ear]:
+        """Where the task's news arrive: in order and without a gap all events with a greater
+        ``seq``, perhaps after some that others had missed."""
         ear: Ear = asyncio.Queue()
         if self._stopping:
             ear.put_nowait(None)
-        with self._watching(task_id, Mark(after, published=False)) as watched:
+        with self._watching(task_id, _Known(after)) as watched:
             watched.ears.add(ear)
             try:
-                if watched.mark.version > after:  # others are further on: what lies between
-                    ear.put_nowait(await self._between(task_id, after))
                 yield ear
             finally:
                 watched.ears.discard(ear)
+
+    @property
+    def watched(self) -> int:
+        """How many tasks each look is for."""
+        return len(self._watched)
 
     def stop(self) -> None:
         """Whoever waits is told that nothing more will come from here; ``run`` ends."""
@@ -144,60 +165,50 @@ class Changes:
             await self._somebody.wait()
             if self._stopping:
                 return
+            pause = self.database.settings.stream_poll
             try:
                 await self.run_once()
                 failures = 0
-            except Exception as error:
-                if not (connection_lost(error) or retriable(error)):
-                    raise
+            except Exception as error:  # whatever it is: streams must not fall silent
                 failures += 1
-                log.warning("changes_not_seen", tries=failures, error=reason(error))
-            pause = self.database.settings.stream_poll
-            if failures:
+                why = reason(error)
+                odd = not retriable(error)
+                log.warning("changes_not_seen", tries=failures, error=why, exc_info=odd)
                 pause = exponential(failures, max(pause, 0.1), SLOWEST, random.random())  # noqa: S311 - jitter
             await asyncio.sleep(pause)
 
     async def run_once(self) -> int:
         """Look once for all; of how many tasks there were news."""
-        asked = {task_id: watched.mark for task_id, watched in self._watched.items()}
-        parameters = (
-            list(asked),
-            [mark.version for mark in asked.values()],
-            [mark.published for mark in asked.values()],
-            AT_ONCE,
-        )
+        asked = {task_id: watched.known for task_id, watched in self._watched.items()}
+        versions = [known.version for known in asked.values()]
+        published = [known.published for known in asked.values()]
         self.looks += 1
-        async with self.database.autocommit() as connection:
-            found = (await connection.exec_driver_sql(LOOK, parameters)).all()
+        found = await self.database.fetch(LOOK, list(asked), versions, published, AT_ONCE)
         told = 0
-        for task_id, rows in groupby(found, key=lambda row: row.id):
+        for task_id, rows in groupby(found, key=lambda row: row["id"]):
             told += 1
-            self._tell(task_id, asked[task_id], list(rows))
+            self._tell(task_id, asked[task_id], _news(list(rows)))
         return told
 
-    def _tell(self, task_id: UUID, asked: Mark, rows: Sequence[Any]) -> None:
-        """Any: a row of ``LOOK``."""
+    def _tell(self, task_id: UUID, asked: _Known, news: News) -> None:
         watched = self._watched.get(task_id)
-        if watched is None or watched.mark != asked:  # it was let go and is watched anew
+        if watched is None:
             return
-        news = _news(rows)
-        seen = news.events[-1].seq if news.events else asked.version
-        watched.mark = Mark(seen, rows[0].published)
         for answer, beyond in watched.waits.items():
-            if _moved(watched.mark, beyond):
+            if beyond.moved_to(news.now):
                 _give(answer, moved=True)
+        if watched.known != asked:  # somebody came who knows less: the next look is for all
+            return
+        seen = news.events[-1].seq if news.events else asked.version
+        watched.known = _Known(seen, news.now.published)
         if news.events:
             for ear in watched.ears:
                 ear.put_nowait(news)
 
-    async def _between(self, task_id: UUID, after: int) -> News:
-        parameters = ([task_id], [after], [False], 2**31 - 1)
-        async with self.database.autocommit() as connection:
-            return _news((await connection.exec_driver_sql(LOOK, parameters)).all())
-
     @contextmanager
-    def _watching(self, task_id: UUID, mark: Mark) -> Iterator[_Watched]:
-        watched = self._watched.setdefault(task_id, _Watched(mark))
+    def _watching(self, task_id: UUID, known: _Known) -> Iterator[_Watched]:
+        watched = self._watched.setdefault(task_id, _Watched(known))
+        watched.known = watched.known.to_both(known)
         self._somebody.set()
         try:
             yield watched
@@ -209,19 +220,16 @@ class Changes:
 
 
 def _news(rows: Sequence[Any]) -> News:
-    """Any: as above."""
+    """Any: rows of ``LOOK``, of one task."""
+    latest = rows[0]
     events = [
-        Event(row.seq, row.type, row.data, row.created_at) for row in rows if row.seq is not None
+        Event(row["seq"], row["type"], row["data"], row["created_at"])
+        for row in rows
+        if row["seq"] is not None
     ]
-    complete = bool(events) and events[-1].seq == rows[0].version
-    return News(events, ended=complete and TaskStatus(rows[0].status).terminal)
-
-
-def _moved(mark: Mark, beyond: Mark) -> bool:
-    """Somebody may have asked the database later than we did: an older version is no news."""
-    if mark.version == beyond.version:
-        return mark.published != beyond.published
-    return mark.version > beyond.version
+    complete = bool(events) and events[-1].seq == latest["version"]
+    ended = complete and TaskStatus(latest["status"]).terminal
+    return News(Mark(latest["version"], latest["published"]), events, ended)
 
 
 def _give(answer: asyncio.Future[bool], *, moved: bool) -> None:
@@ -232,7 +240,7 @@ def _give(answer: asyncio.Future[bool], *, moved: bool) -> None:
 # One row for each new event; one without an event for a task of which only the message moved.
 LOOK = """
     SELECT task.id, task.version, task.status, message.dispatched_at IS NOT NULL AS published,
-           event.seq, event.type, event.data, event.created_at
+           event.seq, event.type, CAST(event.data AS text) AS data, event.created_at
     FROM unnest($1::uuid[], $2::integer[], $3::boolean[]) AS known (id, version, published)
     JOIN tasks AS task ON task.id = known.id
     LEFT JOIN outbox_messages AS message ON message.task_id = task.id
@@ -241,6 +249,6 @@ LOOK = """
         WHERE task_id = known.id AND seq > known.version ORDER BY seq LIMIT $4
     ) AS event ON true
     WHERE task.version > known.version
-       OR (message.dispatched_at IS NOT NULL) <> known.published
+       OR (message.dispatched_at IS NOT NULL) IS DISTINCT FROM known.published
     ORDER BY task.id, event.seq
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api_service import queries
 from api_service.caller import Caller, Services
 from api_service.problems import Problem
+from api_service.queries import Row
 from api_service.schemas import task_view
 from api_service.streaming import EventStream
 from shared.lifecycle import TaskStatus
@@ -20,6 +21,11 @@ from shared.views import EventPage, EventView
 router = APIRouter(prefix="/v1")
 
 LAST_SEQ = 2**31 - 1
+STREAM = "text/event-stream"
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {STREAM: {"schema": {"type": "string"}}}},
+    204: {"description": "A stream of a task that has ended, and nothing is left to tell."},
+}
 
 
 class EventQuery(BaseModel):
@@ -31,14 +37,19 @@ class EventQuery(BaseModel):
     limit: int = Field(default=100, ge=1, le=500, description="Of one page; a stream has no end.")
 
 
-@router.get("/tasks/{task_id}/events", summary="The history of a task", response_model=EventPage)
+@router.get(
+    "/tasks/{task_id}/events",
+    summary="The history of a task",
+    response_model=EventPage,
+    responses=ANSWERS,
+)
 async def get_events(
     task_id: UUID,
     services: Services,
     caller: Caller,
     query: Annotated[EventQuery, Query()],
     accept: Annotated[
-        str, Header(description="text/event-stream for a stream of server-sent events.")
+        str, Header(description=f"{STREAM} for a stream of server-sent events.")
     ] = "",
     last_event_id: Annotated[
         str | None, Header(description="The last id that was heard: a stream goes on after it.")
@@ -46,7 +57,7 @@ async def get_events(
 ) -> Response:
     """JSON pages; or a stream that starts with `task.snapshot`, then has each event as it is
     committed, and ends with `stream.end`. 204 for a stream of which nothing is left to tell."""
-    if "text/event-stream" not in accept:
+    if STREAM not in accept.lower():
         return await _page(services, caller, task_id, query)
     after = query.after if last_event_id is None else _seq(last_event_id)
     row = await services.reads.task(caller.tenant_id, task_id)
@@ -56,13 +67,21 @@ async def get_events(
         raise Problem("task-deleted", f"Task {task_id} was deleted.")
     ended = TaskStatus(row["status"]).terminal
     if after is None:
-        snapshot = task_view(row).model_dump_json()
+        snapshot = await _snapshot(services, row)
         return EventStream(
             services, caller, task_id, after=row["version"], snapshot=snapshot, ended=ended
         )
     if ended and after >= row["version"]:
         return Response(status_code=204)
     return EventStream(services, caller, task_id, after=after, snapshot=None, ended=False)
+
+
+async def _snapshot(services: Services, row: Row) -> str:
+    """The task as ``GET /v1/tasks/{id}`` shows it."""
+    wait = None
+    if row["position"] is not None:
+        wait = await services.capacity.wait_for(row["position"])
+    return task_view(row, estimated_wait=wait).model_dump_json()
 
 
 async def _page(services: Services, caller: Caller, task_id: UUID, query: EventQuery) -> Response:

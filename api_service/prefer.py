@@ -7,7 +7,10 @@ import re
 LONGEST = 60
 """Seconds. Proxies rarely keep a silent connection longer."""
 
-WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
+PREFERENCE = re.compile(r'(?:"(?:[^"\\]|\\.)*"?|[^",])+')
+"""Up to the next comma that is in no string."""
+
+WAIT = re.compile(r'\s*wait\s*=\s*(?:"(\d{1,9})"|(\d{1,9}))\s*(?:;.*)?', re.ASCII | re.IGNORECASE)
 
 
 def wait_of(prefer: str | None) -> int | None:
@@ -15,7 +18,7 @@ def wait_of(prefer: str | None) -> int | None:
 
     A preference is no demand: what is not understood is passed over (RFC 7240, section 2).
     """
-    for preference in (prefer or "").split(","):
+    for preference in PREFERENCE.findall(prefer or ""):
         if found := WAIT.fullmatch(preference):
-            return min(int(found[1]), LONGEST) or None
+            return min(int(found[1] or found[2]), LONGEST) or None
     return None

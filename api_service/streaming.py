@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from uuid import UUID
 
 from starlette.responses import Response
@@ -73,11 +73,12 @@ class EventStream(Response):
     async def _send_all(self, send: Send) -> None:
         headers = self.raw_headers
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-        async for frame in self._frames():
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
+        async with aclosing(self._frames()) as frames:  # whoever leaves amid one follows no more
+            async for frame in frames:
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _frames(self) -> AsyncIterator[bytes]:
+    async def _frames(self) -> AsyncGenerator[bytes]:
         first = f"retry: {RECONNECT}\n"
         if self.snapshot is not None:
             first += f"id: {self.after}\nevent: task.snapshot\ndata: {self.snapshot}\n"
@@ -85,24 +86,25 @@ class EventStream(Response):
         if self.ended:
             yield END
             return
-        async with self.services.changes.follow(self.task_id, self.after) as ear:
+        with self.services.changes.follow(self.task_id, self.after) as ear:
             async for frame in self._heard(ear):
                 yield frame
 
-    async def _heard(self, ear: Ear) -> AsyncIterator[bytes]:
+    async def _heard(self, ear: Ear) -> AsyncGenerator[bytes]:
         last, ping = self.after, self.services.database.settings.stream_ping
         while True:
             try:
-                news = await asyncio.wait_for(ear.get(), ping)
+                async with asyncio.timeout(ping):
+                    news = await ear.get()
             except TimeoutError:
                 yield PING
                 continue
             if news is None:  # this process stops: another one goes on from the last id
                 return
-            for event in news.events:
-                if event.seq > last:
-                    last = event.seq
-                    yield event.frame
+            further = [event for event in news.events if event.seq > last]
+            if further:
+                last = further[-1].seq
+                yield b"".join(event.frame for event in further)
             if news.ended:
                 yield END
                 return

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import structlog
 import uvloop
@@ -24,6 +25,7 @@ from shared.database import Database, reason, wait_for_database
 from shared.errors import WaymarkError
 from shared.logs import set_up_logs
 from shared.migrate import REVISION
+from shared.presence import Presence
 from shared.probes import Probes
 from shared.process import announce_ready, refuse_to_start
 from shared.settings import Settings, load_settings
@@ -59,12 +61,29 @@ async def _serve(settings: Settings) -> None:
         probes = Probes(settings)
         beat = probes.pulse("relay", within=TICK).beat
         probes.serve(ready={"PostgreSQL": partial(_ask, database), "Redis": client.ping})
-        await _trust_redis(relay, beat)
-        if not wakeup.stopping:
-            await _run(settings, relay, beat)
+        await _run(settings, relay, beat)
     finally:
         await client.aclose()
         await database.close()
+
+
+async def _run(settings: Settings, relay: Relay, beat: Callable[[], None]) -> None:
+    sweeper = Sweeper(settings, relay.database, relay.wakeup, relay.trust, relay.lookout.lanes)
+    presence = Presence(relay.database, "relay", partial(_report, relay))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(presence.run(relay.wakeup.stop_asked))  # also while Redis is away
+            await _trust_redis(relay, beat)
+            if relay.wakeup.stopping:
+                return
+            announce_ready(settings)
+            log.info("relay_ready", deployment_id=relay.deployment_id)
+            group.create_task(relay.wakeup.listen())
+            group.create_task(sweeper.run(*_further_duties(settings, relay)))
+            group.create_task(relay.run(beat))
+    except* WaymarkError as errors:
+        raise errors.exceptions[0] from None
+    log.info("relay_stopped")
 
 
 async def _trust_redis(relay: Relay, beat: Callable[[], None]) -> None:
@@ -82,18 +101,15 @@ async def _trust_redis(relay: Relay, beat: Callable[[], None]) -> None:
             return
 
 
-async def _run(settings: Settings, relay: Relay, beat: Callable[[], None]) -> None:
-    announce_ready(settings)
-    log.info("relay_ready", deployment_id=relay.deployment_id)
-    sweeper = Sweeper(settings, relay.database, relay.wakeup, relay.trust, relay.lookout.lanes)
+async def _report(relay: Relay) -> dict[str, Any]:
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(relay.wakeup.listen())
-            group.create_task(sweeper.run(*_further_duties(settings, relay)))
-            group.create_task(relay.run(beat))
-    except* WaymarkError as errors:
-        raise errors.exceptions[0] from None
-    log.info("relay_stopped")
+        depth, _ = await relay.publisher.fill()
+        answers: dict[str, Any] = {"answers": True, "depth": depth, "reason": None}
+    except Exception as error:
+        if not will_pass(error):
+            raise
+        answers = {"answers": False, "depth": None, "reason": reason(error)}
+    return {"redis": answers, "paused": relay.paused, "published": relay.published}
 
 
 def _further_duties(settings: Settings, relay: Relay) -> list[tuple[Duty, float]]:

@@ -51,6 +51,8 @@ class Relay:
         self.lookout = Lookout(settings, database, self.doubts)
         self.shares = Shares(settings.tenant_weights, settings.relay_ageing)
         self.window = Window(settings, publisher)
+        self.published = 0
+        self.paused = False
         self.patience = 0.0
         """Seconds until the next look if nothing rings: what the last one gave reason for."""
 
@@ -83,6 +85,7 @@ class Relay:
             await self.trust.check()
         look = await self.lookout.look()
         self.patience = self._patience(look)
+        self.paused = look.paused
         if look.paused or not look.waiting:
             return 0
         room = min(await self.window.room(look.waiting), self.settings.relay_batch)
@@ -157,6 +160,7 @@ class Relay:
         # Before COMMIT: a worker cannot take a task while its message is locked, so its own
         # lines come after these.
         report.settled(judged, delivered)
+        self.published += len(delivered)
 
     def _patience(self, look: Look) -> float:
         return min(self.wakeup.poll, look.until_next_due, self.doubts.patience())

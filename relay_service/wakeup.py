@@ -43,7 +43,7 @@ class Wakeup:
         self.heard = False
         """Whether a doorbell is known to reach us: then the polls between may be rare."""
         self._rung = asyncio.Event()
-        self._stop = asyncio.Event()
+        self.stop_asked = asyncio.Event()
         self._proof = asyncio.Event()
         self._token = f"proof {secrets.token_hex(8)}"
 
@@ -55,7 +55,7 @@ class Wakeup:
 
     def stop(self) -> None:
         self.stopping = True
-        self._stop.set()
+        self.stop_asked.set()
         self._rung.set()
 
     def ring(self) -> None:
@@ -70,7 +70,7 @@ class Wakeup:
     async def pause(self, seconds: float) -> None:
         """``seconds`` whatever rings; only the order to stop ends it earlier."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), seconds)
+            await asyncio.wait_for(self.stop_asked.wait(), seconds)
 
     async def listen(self) -> None:
         """Keep a connection that listens; a lost one is replaced, and counts as a ring."""
@@ -91,7 +91,7 @@ class Wakeup:
         connection.add_termination_listener(lambda *_: lost.set())
         await connection.add_listener(OUTBOX_CHANNEL, self._hear)
         self._rung.set()
-        ended = [asyncio.create_task(lost.wait()), asyncio.create_task(self._stop.wait())]
+        ended = [asyncio.create_task(lost.wait()), asyncio.create_task(self.stop_asked.wait())]
         try:
             while not (lost.is_set() or self.stopping):
                 heard, self.heard = self.heard, await self._reaches_us()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -26,10 +25,11 @@ from sqlalchemy import text
 
 from shared import failpoints
 from shared.broker import incarnation
-from shared.database import Database, reason, wait_for_database
+from shared.database import GOODBYE, Database, reason, wait_for_database
 from shared.errors import StartupError, WaymarkError
 from shared.logs import set_up_logs
 from shared.migrate import REVISION
+from shared.presence import Presence, own_name
 from shared.probes import Probes
 from shared.process import announce_ready, refuse_to_start
 from shared.settings import Settings, load_settings
@@ -142,7 +142,7 @@ async def _work(
     generator: RoadmapGenerator,
     orders: Orders,
 ) -> None:
-    owner = f"{socket.gethostname()}:{os.getpid()}"
+    owner = own_name()
     heartbeat = Heartbeat(settings)
     generation = Generation(
         settings,
@@ -167,6 +167,9 @@ async def _work(
     worker.start()
     slots = Slots(client, settings.worker_concurrency, owner)
     announcing = asyncio.create_task(slots.run(orders.stop), name="slots")
+    presence = Presence(database, "worker", partial(_report, settings, heartbeat, slots))
+    heed = partial(_rest, slots, broker)
+    present = asyncio.create_task(presence.run(orders.stop, heed), name="presence")
     announce_ready(settings)
     log.info("worker_ready", deployment_id=deployment_id, owner=owner)
 
@@ -176,12 +179,29 @@ async def _work(
     orders.stop.set()
     await _drain(settings, broker, worker, heartbeat, orders)
     await announcing
+    await asyncio.wait([present], timeout=GOODBYE)
     await beats.stop()
     for fault in (beats.broken, watched):
         if fault.done() and not fault.cancelled():
             fault.result()  # what broke is a fault: show it
     watched.cancel()
     log.info("worker_stopped")
+
+
+async def _report(settings: Settings, heartbeat: Heartbeat, slots: Slots) -> dict[str, Any]:
+    return {
+        "slots": settings.worker_concurrency,
+        "running": len(heartbeat.holdings),
+        "finished": heartbeat.finished,
+        "mean_seconds": heartbeat.mean_seconds,
+        "resting": slots.resting,
+    }
+
+
+def _rest(slots: Slots, broker: Broker, resting: bool) -> None:
+    """What runs goes on; what is fetched and not begun goes back to the queue."""
+    slots.resting = resting
+    broker.rest(resting)
 
 
 async def _drain(

@@ -32,6 +32,7 @@ class Broker(RedisBroker):
             heartbeat_timeout=30_000,
         )
         self.stopping = threading.Event()
+        self.resting = threading.Event()
         self._beat = beat
         self._waiting: dict[str, WaitingConsumer] = {}
 
@@ -45,6 +46,15 @@ class Broker(RedisBroker):
         for consumer in list(self._waiting.values()):
             consumer.wake()
 
+    def rest(self, resting: bool) -> None:
+        """Take nothing for a while, or take again."""
+        if not resting:
+            self.resting.clear()
+            return
+        self.resting.set()
+        for consumer in list(self._waiting.values()):
+            consumer.wake()
+
     def _consumer(
         self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int
     ) -> Consumer:
@@ -53,7 +63,13 @@ class Broker(RedisBroker):
             return HeartbeatConsumer(broker, queue_name, prefetch, timeout, stopping=self.stopping)
         if queue_name not in self._waiting:
             self._waiting[queue_name] = WaitingConsumer(
-                broker, queue_name, prefetch, timeout, stopping=self.stopping, beat=self._beat
+                broker,
+                queue_name,
+                prefetch,
+                timeout,
+                stopping=self.stopping,
+                resting=self.resting,
+                beat=self._beat,
             )
         return self._waiting[queue_name]
 

@@ -53,11 +53,13 @@ class WaitingConsumer(_RedisConsumer):
         timeout: int,
         *,
         stopping: threading.Event,
+        resting: threading.Event,
         beat: Callable[[], None],
     ) -> None:
         super().__init__(broker, queue_name, prefetch, timeout)  # type: ignore[no-untyped-call]
         self.broker: RedisBroker = broker
         self.stopping = stopping
+        self.resting = resting
         self.beat = beat
         self.message_cache: list[MessageProxy] = []  # fetched, not yet given to a thread
         self.queue = f"{broker.namespace}:{queue_name}"
@@ -76,17 +78,20 @@ class WaitingConsumer(_RedisConsumer):
         """The next message; None now and then, so that the thread can see that it is to end."""
         self.beat()
         try:
-            if self.stopping.is_set():
+            if self._takes_nothing():
                 self._give_back()
             elif not self.message_cache:
                 self._refill()
             self.failures = 0
         except (RedisError, OSError) as error:
             self._bear(error)
-        if self.stopping.is_set():
+        if self._takes_nothing():
             time.sleep(STOPPING)
             return None
         return self.message_cache.pop(0) if self.message_cache else None
+
+    def _takes_nothing(self) -> bool:
+        return self.stopping.is_set() or self.resting.is_set()
 
     def _refill(self) -> None:
         self._settle()
@@ -102,14 +107,14 @@ class WaitingConsumer(_RedisConsumer):
     def _slot_is_free(self) -> bool:
         with self.changed:
             self.changed.wait_for(
-                lambda: len(self.held) < self.prefetch or self.stopping.is_set(), BLOCK
+                lambda: len(self.held) < self.prefetch or self._takes_nothing(), BLOCK
             )
-            return len(self.held) < self.prefetch and not self.stopping.is_set()
+            return len(self.held) < self.prefetch and not self._takes_nothing()
 
     def _wait_in_redis(self) -> bool:
         """Whether there is a message. To move the queue's head onto itself changes nothing."""
         self.line.connect()
-        if self.stopping.is_set():  # else ``wake`` finds the connection
+        if self._takes_nothing():  # else ``wake`` finds the connection
             return False
         seconds = max(min(BLOCK, self.next_look - time.monotonic()), 0.1)  # 0 means for ever
         self.line.send_command("BLMOVE", self.queue, self.queue, "LEFT", "LEFT", seconds)
@@ -149,7 +154,7 @@ class WaitingConsumer(_RedisConsumer):
 
     def _bear(self, error: Exception) -> None:
         """Redis is away, restarts, or is no longer the primary: soon try again, newly connected."""
-        if not self.failures and not self.stopping.is_set():
+        if not self.failures and not self._takes_nothing():
             log.warning("worker_waits", reason=reason(error))
         self.failures += 1
         self.next_look = 0
@@ -184,7 +189,7 @@ class WaitingConsumer(_RedisConsumer):
     # --- the end ---
 
     def wake(self) -> None:
-        """Whatever it waits for, it stops waiting: ``stopping`` is set."""
+        """Whatever it waits for, it stops waiting: ``stopping`` or ``resting`` is set."""
         with self.changed:
             self.changed.notify_all()
         if waiting := self.line._sock:  # CLIENT UNBLOCK would need a Redis that answers

@@ -27,6 +27,9 @@ from worker_service.leases import Lease
 
 log = structlog.get_logger()
 
+RECENT = 0.1
+"""Weight of the newest generation in the mean."""
+
 Cause = Literal["lost", "stopping", "canceled"]
 
 
@@ -57,6 +60,9 @@ class Heartbeat:
         self.holdings: dict[tuple[UUID, int], Holding] = {}
         """By task and token: a task may come back while its former work is still ending."""
         self.draining = False
+        self.finished = 0
+        self.mean_seconds: float | None = None
+        """Of the generations that came to an end of their own, the latest weighted most."""
 
     # --- on the loop that works ---
 
@@ -68,6 +74,7 @@ class Heartbeat:
             raise RuntimeError("a lease is held by a task")
         holding = self.holdings[_key(lease)] = Holding(lease, work, lease.taken_at)
         self._fence(holding)
+        begun = time.monotonic()
         try:
             yield
         except (asyncio.CancelledError, Exception):
@@ -77,9 +84,17 @@ class Heartbeat:
             work.uncancel()
             raise holding.let_go from None
         finally:
+            if holding.let_go is None:
+                self._count(time.monotonic() - begun)
             del self.holdings[_key(lease)]
             if holding.fence:
                 holding.fence.cancel()
+
+    def _count(self, seconds: float) -> None:
+        self.finished += 1
+        if self.mean_seconds is None:
+            self.mean_seconds = seconds
+        self.mean_seconds += RECENT * (seconds - self.mean_seconds)
 
     def let_go_of(self, lease: Lease) -> LetGo | None:
         """Why the work under this lease is being stopped, if it is."""

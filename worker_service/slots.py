@@ -24,13 +24,15 @@ class Slots:
     def __init__(self, client: Redis, slots: int, owner: str) -> None:
         self.client = client
         self.member = f"{slots} {owner}"
+        self.resting = False
+        """Whether this worker takes nothing, though it lives. Relays hear of it within INTERVAL."""
         self._announce = client.register_script(ANNOUNCE)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Announce until ``stop`` is set, then withdraw. A relay that hears nothing fills Redis
         as for fewer workers, so trouble with Redis is no trouble here."""
         while not stop.is_set():
-            await self.announce()
+            await (self.withdraw() if self.resting else self.announce())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), INTERVAL)
         await self.withdraw()

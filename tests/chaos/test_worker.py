@@ -34,10 +34,10 @@ async def idle(valkey: redis.Redis) -> None:
     await eventually(waits)
 
 
-async def test_an_idle_worker_hardly_asks_redis_and_never_postgres(
+async def test_an_idle_worker_hardly_asks_redis_and_postgres_only_to_say_that_it_lives(
     crew: Crew, database: Database, valkey: redis.Redis
 ) -> None:
-    worker = crew.start("worker")
+    worker = crew.start("worker", presence="600")
     await idle(valkey)
     asked = "SELECT max(query_start) AS at FROM pg_stat_activity WHERE application_name = :name"
     before = await row(database, asked, name="waymark-worker")
