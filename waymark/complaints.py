@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from waymark.exit_codes import ExitCode
 from waymark.program import runnable
@@ -12,14 +15,25 @@ class Complaint(Exception):
     """Ends the command with a sentence, a hint and an exit code."""
 
     def __init__(
-        self, message: str, *, hint: str = "", code: ExitCode = ExitCode.UNEXPECTED
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: ExitCode = ExitCode.UNEXPECTED,
+        document: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.hint = hint
         self.code = code
+        self.document = document
+        """What a program reads in place of the sentence: the problem that the API sent."""
 
 
 def complain(complaint: Complaint) -> ExitCode:
+    if complaint.document is not None:
+        told = json.dumps(complaint.document, ensure_ascii=False, separators=(",", ":"))
+        sys.stderr.write(f"{told}\n")
+        return complaint.code
     say(f"waymark: {complaint}")
     if complaint.hint:
         say(f"hint: {complaint.hint}")

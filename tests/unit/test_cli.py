@@ -1196,4 +1196,4 @@ def test_the_client_keeps_away_from_proxies_when_the_server_is_on_this_machine(
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{pick_port()}")
     api.on(f"GET /v1/tasks/{TASK}", (200, SUCCEEDED))
     with Client(api.url) as client:
-        assert client.task(TASK) == SUCCEEDED
+        assert client.call("GET", f"/v1/tasks/{TASK}") == SUCCEEDED

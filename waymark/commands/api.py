@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from waymark.client import ApiError, Client, NotFinished, Unreachable
 from waymark.commands.options import DEFAULT_URL, URL_VARIABLE, Place
 from waymark.complaints import Complaint
+from waymark.documents import Documents
+from waymark.errors import ApiError, NotFinished, Unreachable
 from waymark.exit_codes import ExitCode
 
 
 @contextmanager
-def talk_to(url: str, place: Place) -> Iterator[Client]:
+def talk_to(url: str, place: Place) -> Iterator[Documents]:
     """``place`` is how the person got to that URL: hints repeat it."""
     try:
-        with Client(url) as client:
+        with Documents(url) as client:
             yield client
     except (ApiError, Unreachable, NotFinished) as error:
         raise _complaint(error, place) from error
@@ -43,13 +44,11 @@ def _complaint(error: ApiError | Unreachable | NotFinished, place: Place) -> Com
         case Unreachable():
             return Complaint(str(error), hint=_how_to_reach(place), code=ExitCode.UNREACHABLE)
         case NotFinished():
-            return Complaint(
-                str(error),
-                hint=f"go on watching with {place.command('tasks', 'watch', error.task['id'])}.",
-                code=ExitCode.TIMED_OUT,
-            )
+            watch = place.command("tasks", "watch", error.document["id"])
+            hint = f"go on watching with {watch}."
+            return Complaint(str(error), hint=hint, code=ExitCode.TIMED_OUT)
         case ApiError():
-            return Complaint(_sentence(error), code=_code(error))
+            return Complaint(_sentence(error), code=_code(error), document=error.document)
 
 
 def _how_to_reach(place: Place) -> str:
@@ -62,11 +61,11 @@ def _code(error: ApiError) -> ExitCode:
     if error.code == "idempotency-key-reused":
         return ExitCode.CONFLICT
     match error.status:
-        case 404:
+        case 404 | 410:
             return ExitCode.NOT_FOUND
         case 409 | 412:
             return ExitCode.CONFLICT
-        case 502 | 503 | 504:
+        case 429 | 502 | 503 | 504:
             return ExitCode.UNREACHABLE
         case status if 400 <= status < 500:
             return ExitCode.USAGE
@@ -75,8 +74,8 @@ def _code(error: ApiError) -> ExitCode:
 
 
 def _sentence(error: ApiError) -> str:
-    fields = error.problem.get("errors") or []
+    fields = error.document.get("errors") or []
     if not fields:
         return str(error)
     lines = [f"  {one.get('pointer', '')}  {one.get('detail', '')}" for one in fields]
-    return "\n".join([str(error.problem.get("title", "the API refused")), *lines])
+    return "\n".join([str(error.document.get("title", "the API refused")), *lines])

@@ -38,7 +38,8 @@ from waymark.complaints import Complaint, say
 from waymark.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from waymark.client import Client, Document
+    from waymark.documents import Documents
+    from waymark.errors import Document
 
 tasks = group("Submit goals, follow or cancel them, read their roadmaps.")
 
@@ -151,7 +152,7 @@ def _waits(wait: bool | None, live: bool) -> bool:
 
 
 def _submit(
-    client: Client, request: dict[str, Any], key: str | None, deadline: int | None
+    client: Documents, request: dict[str, Any], key: str | None, deadline: int | None
 ) -> Document:
     from uuid import uuid4
 
@@ -204,12 +205,12 @@ def cancel(
         say(f"it runs; its worker lets go of it, follow it with {follow_it}.")
 
 
-def _cancel(client: Client, task_id: str, place: Place) -> Document:
-    from waymark.client import ApiError
+def _cancel(client: Documents, task_id: str, place: Place) -> Document:
+    from waymark.errors import Conflict
 
     try:
         return client.cancel(task_id)
-    except ApiError as error:
+    except Conflict as error:
         if error.code != "task-already-ended":
             raise
         raise Complaint(
@@ -265,7 +266,7 @@ def watch(
             say(f"See the roadmap with {place.command('tasks', 'roadmap', task_id)}.")
 
 
-def follow(client: Client, task: Document, place: Place, timeout: float | None) -> Document:
+def follow(client: Documents, task: Document, place: Place, timeout: float | None) -> Document:
     """Show progress until the task has ended."""
     from waymark.progress import Progress
 
@@ -277,7 +278,7 @@ def follow(client: Client, task: Document, place: Place, timeout: float | None) 
 
 
 def _follow_history(
-    client: Client, task: Document, place: Place, timeout: float | None
+    client: Documents, task: Document, place: Place, timeout: float | None
 ) -> Document:
     """The same, and what its history tells a learner."""
     from waymark.following import Following
@@ -291,7 +292,7 @@ def _follow_history(
         return task
 
 
-def print_result(client: Client, task: Document) -> None:
+def print_result(client: Documents, task: Document) -> None:
     _print_roadmap(client.roadmap(task["result"]["roadmap_id"]))
 
 
@@ -343,7 +344,7 @@ def _detaching(task_id: str, place: Place) -> Iterator[None]:
         ) from None
 
 
-def _api(place: Place) -> AbstractContextManager[Client]:
+def _api(place: Place) -> AbstractContextManager[Documents]:
     from waymark.commands.api import talk_to
 
     return talk_to(place.find_url(), place)
