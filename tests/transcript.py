@@ -25,7 +25,7 @@ BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^\$ (?:.*\\\n)*.*$", re.MULTILINE)
 
 SETTINGS = {
-    "WAYMARK_API_RATE": "60",
+    "WAYMARK_API_RATE": "100",
     "WAYMARK_STREAM_POLL": "0.02",
     "WAYMARK_PRESENCE": "1",
 }
