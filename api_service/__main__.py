@@ -41,6 +41,7 @@ def main() -> int:
         app,
         loop="uvloop",
         http=connection_of(settings),
+        ws="none",
         server_header=False,
         log_config=None,
         access_log=False,

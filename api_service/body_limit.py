@@ -14,7 +14,7 @@ from api_service.problems import Problem, answer
 DEEPEST = 32
 """Objects and arrays within each other. No document of ours has ten."""
 
-STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 BODILESS = ("GET", "HEAD")
 """Nothing of ours reads what they may carry."""
 
@@ -33,7 +33,9 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in BODILESS:
             return await self.app(scope, receive, send)
         if _declared(scope) > self.max_bytes:
-            refusal = answer(Problem("body-too-large", f"{self._sentence()}.", headers=CLOSING))
+            # Who sends it all the same would lose the answer if the connection were closed.
+            headers = CLOSING if b"expect" in dict(scope["headers"]) else None
+            refusal = answer(Problem("body-too-large", f"{self._sentence()}.", headers=headers))
             return await refusal(scope, receive, send)
         return await self.app(scope, self._guarded(receive), send)
 
@@ -51,7 +53,8 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, f"It did not within {self.seconds:g} s", CLOSING) from None
+                sentence = f"Its body was not complete within {self.seconds:g} s"
+                raise HTTPException(408, sentence, CLOSING) from None
             parts.append(message.get("body", b""))
             taken += len(parts[-1])
             if taken > self.max_bytes:

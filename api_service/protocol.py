@@ -49,8 +49,10 @@ class Connection(HttpToolsProtocol):
         """Of a line that is not complete: they are counted as they come, for it may have no end."""
         self._answering: RequestResponseCycle | None = None
         self._objection = ("malformed-request", "This is not HTTP/1.1 as RFC 9112 has it.")
+        self._deaf = False
+        """Since a request was refused: nothing after it is read as HTTP any more."""
         self._last_words = b""
-        """The refusal of a request, while those before it are still answered."""
+        """The refusal, while the requests before it are still answered."""
 
     # --- a request arrives ---
 
@@ -59,12 +61,12 @@ class Connection(HttpToolsProtocol):
         self._reading.start()
 
     def data_received(self, data: bytes) -> None:
-        if self._last_words:
+        if self._deaf:
             return
         self._unset_keepalive_if_required()
         self._moved = False
         self._feed(data)
-        if self._last_words or not self._is_open():
+        if self._deaf:
             return
         self._held_bytes = 0 if self._moved else self._held_bytes + len(data)
         if self._held_bytes > MOST_HEAD_BYTES:
@@ -149,7 +151,7 @@ class Connection(HttpToolsProtocol):
         elif self._last_words and not self._is_answering():
             self._say(self._last_words)
         elif self._in_body and self.cycle.response_complete:
-            # To hang up on who still sends a body would take the answer away as well.
+            # The body is not wanted any more, but may end: see _say.
             self._unset_keepalive_if_required()
             self._lingering.start()
         elif self._in_head and not self._is_answering():
@@ -157,7 +159,8 @@ class Connection(HttpToolsProtocol):
             self._reading.start()
 
     def _refuse(self, slug: str, sentence: str) -> None:
-        """Answer by hand what is being read; nothing after it is read any more."""
+        """Answer by hand what is being read."""
+        self._deaf = True
         self._reading.stop()
         broken = self.cycle if self._in_body else None
         words = self._refusal(slug, sentence)
@@ -177,6 +180,7 @@ class Connection(HttpToolsProtocol):
         body = json.dumps(document).encode()
         status = HTTPStatus(TYPES[slug].status)
         headers = [
+            *self.server_state.default_headers,
             *SAFE,
             (b"request-id", request_id.encode()),
             (b"content-type", MEDIA_TYPE.encode()),
@@ -188,8 +192,10 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", body])
 
     def _say(self, words: bytes) -> None:
+        """To close at once on who still sends would take the words away (RFC 9112, section 9.6)."""
         self.transport.write(words)
-        self._close()
+        self.transport.write_eof()
+        self._lingering.start()
 
     def _is_answering(self) -> bool:
         return self._answering is not None and not self._answering.response_complete
@@ -211,8 +217,8 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         super().shutdown()
-        if not self._is_open():
-            self._await_taking()
+        if not self._is_answering():
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         # Of several requests on their way, uvicorn tells the last one alone that its client left.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from typing import ClassVar
 
 from limits import RateLimitItemPerMinute
@@ -43,14 +44,16 @@ class Rate:
 
 
 class Counts(Storage):
-    """A dictionary. The library's own starts a thread for every few requests to forget callers;
-    here whoever comes back is begun anew, and those who do not are dropped when there are many."""
+    """Callers in the order in which their windows end, for all windows are equally long.
+
+    The library's own storage starts a thread for every few requests to forget callers.
+    """
 
     STORAGE_SCHEME: ClassVar[list[str] | None] = ["waymark+memory"]  # type: ignore[misc] # as its siblings
 
     def __init__(self, *, wrap_exceptions: bool) -> None:
         super().__init__(None, wrap_exceptions=wrap_exceptions)
-        self.counts: dict[str, tuple[int, float]] = {}
+        self.counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -61,7 +64,7 @@ class Counts(Storage):
         count, ends_at = self.counts.get(key, (0, 0.0))
         if ends_at <= now:
             count, ends_at = 0, now + expiry
-            self._make_room(now)
+            self._forget(key, now)
         self.counts[key] = (count + amount, ends_at)
         return count + amount
 
@@ -83,9 +86,11 @@ class Counts(Storage):
     def clear(self, key: str) -> None:
         self.counts.pop(key, None)
 
-    def _make_room(self, now: float) -> None:
-        if len(self.counts) < MOST_CALLERS:
-            return
-        self.counts = {key: one for key, one in self.counts.items() if one[1] > now}
-        while len(self.counts) >= MOST_CALLERS:
-            del self.counts[next(iter(self.counts))]
+    def _forget(self, caller: str, now: float) -> None:
+        """The one who begins anew, who did not come back, and whoever is one too many."""
+        self.counts.pop(caller, None)
+        while self.counts:
+            _, ends_at = self.counts[next(iter(self.counts))]
+            if ends_at > now and len(self.counts) < MOST_CALLERS:
+                return
+            self.counts.popitem(last=False)
