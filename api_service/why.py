@@ -161,7 +161,7 @@ def _nobody(workers: Workers) -> Reason | None:
         return Reason(
             "worker",
             f"It waits for a worker: {all_of_them}. Start another with "
-            "`python -m worker_service`, or undrain one: POST /v1/ops/workers/ID/undrain.",
+            "`python -m worker_service`, or let one go on: `waymark workers undrain`.",
         )
     return None
 

@@ -58,6 +58,7 @@ class Presence:
         while not stop.is_set():
             pause = self._seconds
             draining = await self._said(self._tell())
+            _heed_cancellation()
             if draining is not None and draining != self.draining:
                 self.draining = draining
                 log.info("drain_asked" if draining else "drain_over")
@@ -71,6 +72,7 @@ class Presence:
         try:
             answer = await saying
         except Exception as error:  # noqa: BLE001 - whatever it is, work goes on unseen
+            _heed_cancellation()
             if not self._unheard:
                 log.warning("presence_not_told", error=reason(error))
             self._unheard = True
@@ -88,6 +90,14 @@ class Presence:
         async with self.database.autocommit() as connection:
             await connection.execute(LEAVE, {"id": self._who["id"]})
         return self.draining
+
+
+def _heed_cancellation() -> None:
+    """What was asked meanwhile may have swallowed it, as clients of Redis do at times, or made an
+    error of its own out of it."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
 
 
 # Who comes by clears away those who were killed long ago.

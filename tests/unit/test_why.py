@@ -122,13 +122,13 @@ def test_a_message_that_is_due_waits_for_what_keeps_the_relays(
             queued(DISPATCHED, workers=replace(WORKERS, alive=1, draining=1, slots=0)),
             "worker",
             "It waits for a worker: the only one drains. Start another with "
-            "`python -m worker_service`, or undrain one: POST /v1/ops/workers/ID/undrain.",
+            "`python -m worker_service`, or let one go on: `waymark workers undrain`.",
         ),
         (
             queued(DISPATCHED, workers=replace(WORKERS, draining=2, slots=0)),
             "worker",
             "It waits for a worker: all 2 drain. Start another with "
-            "`python -m worker_service`, or undrain one: POST /v1/ops/workers/ID/undrain.",
+            "`python -m worker_service`, or let one go on: `waymark workers undrain`.",
         ),
         (
             queued(DISPATCHED, workers=replace(WORKERS, busy=8)),
