@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from api_service import event_routes, health, ops_routes, problems, process_routes, routes
+from api_service import event_routes, health, ops_routes, pages, problems, process_routes, routes
 from api_service.body_limit import BodyLimit
 from api_service.caller import ServiceSet
 from api_service.capacity import Capacity
 from api_service.changes import Changes
 from api_service.doorbell import Doorbell
 from api_service.frame import Frame
+from api_service.openapi import DescribedApi, operation_id
 from api_service.overview import Overviews
 from api_service.places import Places
 from api_service.queries import TaskReads
@@ -56,7 +57,7 @@ def create_app(settings: Settings) -> FastAPI:
         await doorbell.close()
         await database.close()
 
-    app = FastAPI(
+    app = DescribedApi(
         title="Waymark",
         summary="Learning roadmaps; an accepted task is never lost.",
         version="1",
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         # The framework's pages load scripts from another origin.
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         redirect_slashes=False,  # its redirects believe the Host header
     )
     # The last one that is added is the outermost.
@@ -72,7 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(Frame, settings=settings)
     for router in (routes.router, event_routes.router, ops_routes.router, process_routes.router):
-        app.include_router(router, responses=problems.DOCUMENTED)
+        app.include_router(router)
+    app.include_router(pages.router)
     app.include_router(health.router)
     problems.install(app)
     return app

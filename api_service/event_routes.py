@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api_service import queries
 from api_service.caller import Caller, Services
+from api_service.documented import problems_of
 from api_service.problems import Problem
 from api_service.queries import Row
 from api_service.schemas import task_view
@@ -24,7 +25,6 @@ LAST_SEQ = 2**31 - 1
 STREAM = "text/event-stream"
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"content": {STREAM: {"schema": {"type": "string"}}}},
-    204: {"description": "A stream of a task that has ended, and nothing is left to tell."},
 }
 
 
@@ -41,7 +41,8 @@ class EventQuery(BaseModel):
     "/tasks/{task_id}/events",
     summary="The history of a task",
     response_model=EventPage,
-    responses=ANSWERS,
+    responses=ANSWERS
+    | problems_of("task-not-found", "task-deleted", "invalid-header", "too-many-streams"),
 )
 async def get_events(
     task_id: UUID,
@@ -52,14 +53,14 @@ async def get_events(
         str, Header(description=f"{STREAM} for a stream of server-sent events.")
     ] = "",
     last_event_id: Annotated[
-        str | None, Header(description="The last id that was heard: a stream goes on after it.")
+        str | None, Header(description="The last id that was heard; wins over `after`.")
     ] = None,
 ) -> Response:
     """JSON pages; or a stream that starts with `task.snapshot`, then has each event as it is
     committed, and ends with `stream.end`. 204 for a stream of which nothing is left to tell."""
-    if STREAM not in accept.lower():
-        return await _page(services, caller, task_id, query)
     after = query.after if last_event_id is None else _seq(last_event_id)
+    if STREAM not in accept.lower():
+        return await _page(services, caller, task_id, after or 0, query.limit)
     row = await services.reads.task(caller.tenant_id, task_id)
     if row is None:
         raise Problem("task-not-found", f"There is no task {task_id}.")
@@ -84,20 +85,18 @@ async def _snapshot(services: Services, row: Row) -> str:
     return task_view(row, estimated_wait=wait).model_dump_json()
 
 
-async def _page(services: Services, caller: Caller, task_id: UUID, query: EventQuery) -> Response:
+async def _page(
+    services: Services, caller: Caller, task_id: UUID, after: int, limit: int
+) -> Response:
     rows = await queries.events_after(
-        services.database,
-        caller.tenant_id,
-        task_id,
-        after=query.after or 0,
-        limit=query.limit + 1,
+        services.database, caller.tenant_id, task_id, after=after, limit=limit + 1
     )
     if rows is None:
         raise Problem("task-not-found", f"There is no task {task_id}.")
     if rows and rows[0]["deleted_at"]:
         raise Problem("task-deleted", f"Task {task_id} was deleted.")
     found = [EventView.model_validate(dict(row)) for row in rows if row["seq"] is not None]
-    page = EventPage(data=found[: query.limit], has_more=len(found) > query.limit)
+    page = EventPage(data=found[:limit], has_more=len(found) > limit)
     return Response(page.model_dump_json(), media_type="application/json")
 
 

@@ -56,6 +56,7 @@ class TaskQuery(BaseModel):
 
 async def task_query(request: Request) -> TaskQuery:
     """A dependency. Raises RequestValidationError, as the framework does for what it reads."""
+    request.state.query_model = TaskQuery
     asked: dict[str, Any] = {}
     for name, value in request.query_params.multi_items():
         if name.startswith("metadata[") and name.endswith("]"):

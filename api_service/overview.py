@@ -84,7 +84,8 @@ def _pause(row: RowMapping, name: str) -> Pause | None:
 
 # Accepted are the tasks whose history begins; how they stand is told by their rows. Nothing writes
 # the one without the other, so any difference is a fault, and is named. So is an open task that
-# nothing would move on, and a message that would move nothing on for long.
+# nothing would move on, and a message that would move nothing on. Of an ended task there may be
+# one for a moment, when it was canceled amid being given back; a relay that carries drops it.
 COUNTS = text(
     f"""
     WITH accepted AS MATERIALIZED (
@@ -104,6 +105,12 @@ COUNTS = text(
         SELECT message.task_id, 'has an outbox message, and is not there'
         FROM outbox_messages AS message LEFT JOIN tasks ON tasks.id = message.task_id
         WHERE tasks.id IS NULL
+        UNION ALL
+        SELECT tasks.id, 'has ended, and its outbox message is still there'
+        FROM outbox_messages AS message JOIN tasks ON tasks.id = message.task_id
+        WHERE tasks.finished_at < now() - interval '1 minute'
+          AND message.available_at < now() - interval '1 minute'
+          AND (SELECT paused_at FROM deployment) IS NULL
     ), task AS (
         SELECT count(*) FILTER (WHERE status = 'queued') AS queued,
                count(*) FILTER (WHERE status = 'running') AS running,

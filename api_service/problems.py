@@ -10,13 +10,14 @@ import structlog
 from asyncpg import InterfaceError, PostgresError
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi.responses import JSONResponse, Response
 from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
+from api_service.nearest import known_names, nearest
 from shared.database import connection_lost, reason, retriable
 
 log = structlog.get_logger()
@@ -138,11 +139,6 @@ TYPES = {
         "Too much is asked at once",
         "Nothing was done. Repeat after `Retry-After` seconds with the same Idempotency-Key.",
     ),
-    "planner-unavailable": ProblemType(
-        503,
-        "The estimate cannot be made now",
-        "Repeat after `Retry-After` seconds, or submit without it.",
-    ),
     "not-ready": ProblemType(
         503, "This process cannot serve yet", "Route requests to another one and look again."
     ),
@@ -157,30 +153,6 @@ BY_STATUS = {
 
 
 MEDIA_TYPE = "application/problem+json"
-SCHEMA = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string", "enum": list(TYPES)},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["pointer", "detail"],
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
-DOCUMENTED: dict[int | str, dict[str, Any]] = {
-    range_of_statuses: {"description": "A problem", "content": {MEDIA_TYPE: {"schema": SCHEMA}}}
-    for range_of_statuses in ("4XX", "5XX")
-}
-"""For the API's own description; without it the framework would describe its own errors."""
 
 
 class Problem(Exception):
@@ -243,18 +215,11 @@ def install(app: FastAPI) -> None:
         kind = request.headers.get("content-type", "")
         if isinstance(error.body, bytes):  # the framework did not take it for JSON
             return answer(Problem("unsupported-media-type", f"Content-Type is {kind or 'absent'}."))
-        return answer(from_validation(error.errors()))
+        return answer(from_validation(error.errors(), request))
 
     # What PostgreSQL, the network or the pool may say while a connection is had or used.
     for lost in (DBAPIError, PoolTimeout, OSError, PostgresError, InterfaceError):
         app.add_exception_handler(lost, _database)
-
-    @app.get("/problems/{slug}", include_in_schema=False)
-    async def explain(slug: str) -> Response:
-        kind = TYPES.get(slug)
-        if kind is None:
-            raise Problem("not-found", f"There is no problem called {slug}.")
-        return PlainTextResponse(f"{kind.status} {kind.title}\n\n{kind.advice}\n")
 
 
 async def _database(_request: Request, error: Exception) -> Response:
@@ -285,12 +250,18 @@ def _sentence(request: Request, error: HTTPException) -> str:
             return f"{error.detail}."
 
 
-def from_validation(found: Sequence[Any]) -> Problem:
-    """What pydantic found, as one problem. Any: its details are loosely typed."""
+def from_validation(found: Sequence[Any], request: Request | None = None) -> Problem:
+    """What pydantic found, as one problem. Any: its details are loosely typed.
+
+    ``request``: what an unknown field of it is nearest to is named.
+    """
     if any(one["type"] == "json_invalid" for one in found):
         where = found[0]["loc"][-1]
         return Problem("malformed-request", f"The body is not JSON from character {where} on.")
-    errors = [{"pointer": _pointer(one["loc"]), "detail": _what(one)} for one in found]
+    errors = [
+        {"pointer": _pointer(one["loc"]), "detail": _what(one) + _meant(one, request)}
+        for one in found
+    ]
     listed = "; ".join(f"{one['pointer'] or 'The body'} {one['detail']}" for one in errors[:5])
     return Problem("validation-failed", f"{listed}.", errors=errors)
 
@@ -299,6 +270,14 @@ def _pointer(location: Sequence[str | int]) -> str:
     """A JSON pointer into the body (RFC 6901); other places are named first, e.g. /header/…."""
     parts = location[1:] if location and location[0] == "body" else location
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def _meant(error: Mapping[str, Any], request: Request | None) -> str:
+    if request is None or error["type"] != "extra_forbidden":
+        return ""
+    known = known_names(request, error["loc"])
+    meant = nearest(str(error["loc"][-1]), known)
+    return f"; did you mean {meant}?" if meant else ""
 
 
 def _what(error: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends
 
 from api_service import processes
 from api_service.caller import Caller, Services
+from api_service.documented import problems_of
 from api_service.facts import facts_of
 from api_service.ops_schemas import Order, PauseResult
 from api_service.problems import Problem
@@ -38,7 +39,11 @@ async def list_workers(services: Services) -> WorkerList:
     return WorkerList(data=await processes.workers(services.database))
 
 
-@router.post("/workers/{worker_id}/drain", summary="Let a worker take nothing more")
+@router.post(
+    "/workers/{worker_id}/drain",
+    summary="Let a worker take nothing more",
+    responses=problems_of("process-not-found"),
+)
 async def drain_worker(
     worker_id: UUID, order: Order, services: Services, caller: Caller
 ) -> WorkerView:
@@ -47,7 +52,11 @@ async def drain_worker(
     return await _give_order("drain", worker_id, order, services, caller)
 
 
-@router.post("/workers/{worker_id}/undrain", summary="Let a drained worker go on")
+@router.post(
+    "/workers/{worker_id}/undrain",
+    summary="Let a drained worker go on",
+    responses=problems_of("process-not-found"),
+)
 async def undrain_worker(
     worker_id: UUID, order: Order, services: Services, caller: Caller
 ) -> WorkerView:
@@ -67,6 +76,7 @@ async def list_queues(services: Services) -> QueueList:
 @router.post(
     "/queues/{name}/pause",
     summary="Hold the relays back",
+    responses=problems_of("not-found"),
     dependencies=[Depends(queue_name)],
 )
 async def pause_queue(order: Order, services: Services, caller: Caller) -> PauseResult:
@@ -78,6 +88,7 @@ async def pause_queue(order: Order, services: Services, caller: Caller) -> Pause
 @router.post(
     "/queues/{name}/resume",
     summary="Let the relays go on",
+    responses=problems_of("not-found"),
     dependencies=[Depends(queue_name)],
 )
 async def resume_queue(order: Order, services: Services, caller: Caller) -> PauseResult:
@@ -85,7 +96,11 @@ async def resume_queue(order: Order, services: Services, caller: Caller) -> Paus
     return PauseResult.model_validate(found)
 
 
-@router.get("/tasks/{task_id}/why", summary="What a task waits for, in one sentence")
+@router.get(
+    "/tasks/{task_id}/why",
+    summary="What a task waits for, in one sentence",
+    responses=problems_of("task-not-found", "task-deleted"),
+)
 async def explain_task(task_id: UUID, services: Services) -> Explanation:
     """Concluded from its row, its message, their locks, leases, pauses, and who is alive."""
     facts = await facts_of(services.database, task_id)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Response
 from api_service import attempts, batches, erasure, listing, queries, retrying
 from api_service.caller import Caller, IdempotencyKey, Services, Tenant, Trace
 from api_service.cancellation import cancel
+from api_service.documented import SUBMITTING, problems_of
 from api_service.listing import TaskQuery, task_query
 from api_service.looking import Look, etag_of, versions_of
 from api_service.problems import Problem
@@ -27,7 +28,13 @@ IfMatch = Annotated[
 ]
 
 
-@router.post("/tasks", status_code=202, summary="Submit a learning goal", response_model=TaskView)
+@router.post(
+    "/tasks",
+    status_code=202,
+    summary="Submit a learning goal",
+    response_model=TaskView,
+    responses=problems_of(*SUBMITTING),
+)
 async def submit_task(
     body: TaskSubmission, look: Look, key: IdempotencyKey, trace: Trace
 ) -> Response:
@@ -39,7 +46,12 @@ async def submit_task(
     return await look.accepted(submission)
 
 
-@router.post("/tasks:batch", status_code=202, summary="Submit up to 100 goals")
+@router.post(
+    "/tasks:batch",
+    status_code=202,
+    summary="Submit up to 100 goals",
+    responses=problems_of(*SUBMITTING, "batch-rejected"),
+)
 async def submit_batch(
     body: BatchSubmission, services: Services, caller: Caller, key: IdempotencyKey, trace: Trace
 ) -> BatchResult:
@@ -53,7 +65,12 @@ async def submit_batch(
     return result
 
 
-@router.get("/tasks", summary="The tasks, newest first", response_model=TaskPage)
+@router.get(
+    "/tasks",
+    summary="The tasks, newest first",
+    response_model=TaskPage,
+    responses=problems_of("invalid-cursor"),
+)
 async def list_tasks(
     query: Annotated[TaskQuery, Depends(task_query)], services: Services, tenant: Tenant
 ) -> Response:
@@ -67,7 +84,12 @@ async def list_tasks(
     return _json(document.model_dump_json(), headers={"Link": listing.links(query, page)})
 
 
-@router.get("/tasks/{task_id}", summary="Where a task stands", response_model=TaskView)
+@router.get(
+    "/tasks/{task_id}",
+    summary="Where a task stands",
+    response_model=TaskView,
+    responses=problems_of("task-not-found", "task-deleted"),
+)
 async def get_task(
     task_id: UUID,
     look: Look,
@@ -82,7 +104,9 @@ async def get_task(
     "/tasks/{task_id}/cancel",
     summary="Stop a task",
     response_model=TaskView,
-    responses={202: {"description": "It runs; its worker will let go of it.", "model": TaskView}},
+    responses=problems_of(
+        "task-not-found", "task-deleted", "task-already-ended", "precondition-failed"
+    ),
 )
 async def cancel_task(
     task_id: UUID, services: Services, tenant: Tenant, if_match: IfMatch = None
@@ -95,7 +119,11 @@ async def cancel_task(
 
 
 @router.post(
-    "/tasks/{task_id}/retry", status_code=202, summary="Run it again", response_model=TaskView
+    "/tasks/{task_id}/retry",
+    status_code=202,
+    summary="Run it again",
+    response_model=TaskView,
+    responses=problems_of(*SUBMITTING, "task-not-found", "task-not-ended"),
 )
 async def retry_task(
     task_id: UUID,
@@ -117,14 +145,23 @@ async def retry_task(
     return await look.accepted(submission)
 
 
-@router.delete("/tasks/{task_id}", status_code=204, summary="Erase a task that has ended")
+@router.delete(
+    "/tasks/{task_id}",
+    status_code=204,
+    summary="Erase a task that has ended",
+    responses=problems_of("task-not-found", "task-deleted", "task-not-ended"),
+)
 async def delete_task(task_id: UUID, services: Services, tenant: Tenant) -> Response:
     """Input, result and history are erased; from then on the id answers 410."""
     await erasure.erase(services.database, tenant, task_id)
     return Response(status_code=204)
 
 
-@router.get("/tasks/{task_id}/attempts", summary="The attempts of a task, with their steps")
+@router.get(
+    "/tasks/{task_id}/attempts",
+    summary="The attempts of a task, with their steps",
+    responses=problems_of("task-not-found", "task-deleted"),
+)
 async def get_attempts(task_id: UUID, services: Services, tenant: Tenant) -> AttemptList:
     rows = await queries.attempts_of(services.database, tenant, task_id)
     if rows is None:
@@ -134,7 +171,12 @@ async def get_attempts(task_id: UUID, services: Services, tenant: Tenant) -> Att
     return attempts.attempts(rows)
 
 
-@router.get("/roadmaps/{roadmap_id}", summary="A roadmap", response_model=RoadmapView)
+@router.get(
+    "/roadmaps/{roadmap_id}",
+    summary="A roadmap",
+    response_model=RoadmapView,
+    responses=problems_of("roadmap-not-found", "task-deleted"),
+)
 async def get_roadmap(roadmap_id: UUID, services: Services, tenant: Tenant) -> dict[str, Any]:
     row = await queries.roadmap_by_id(services.database, tenant, roadmap_id)
     if row is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic.config import JsonDict
 from sqlalchemy import RowMapping
 
 from shared.lifecycle import Priority, Stage, TaskStatus
@@ -34,6 +36,8 @@ LONGEST_DEADLINE = 30 * 86_400
 LONGEST_WAIT = timedelta(days=365)
 """Until a task may begin. Longer plans are their owner's to keep."""
 
+WRITTEN_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]", re.ASCII | re.IGNORECASE)
+
 MOST_METADATA = 50
 MOST_IN_BATCH = 100
 
@@ -56,7 +60,7 @@ def _a_week_ahead(value: date) -> date:
 
 def _written_as_time(value: object) -> object:
     """A number would be taken for seconds since 1970."""
-    if isinstance(value, str | datetime):
+    if isinstance(value, datetime) or (isinstance(value, str) and WRITTEN_TIME.match(value)):
         return value
     raise ValueError("must be a time written like 2030-01-31T12:00:00Z")
 
@@ -81,9 +85,16 @@ def storable(value: str) -> str:
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_as_time), AfterValidator(_in_utc)]
+NO_NUL: JsonDict = {"pattern": r"^[^\x00]*$"}
+KEY: JsonDict = {"minLength": 1, "maxLength": 40, **NO_NUL}
 MetadataKey = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(storable)]
-MetadataValue = Annotated[str, Field(max_length=500), AfterValidator(storable)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MOST_METADATA)]
+MetadataValue = Annotated[
+    str, Field(max_length=500, json_schema_extra=NO_NUL), AfterValidator(storable)
+]
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue],
+    Field(max_length=MOST_METADATA, json_schema_extra={"propertyNames": KEY}),
+]
 PriorityName = Literal["high", "normal", "low"]
 Deadline = Annotated[int, Field(ge=1, le=LONGEST_DEADLINE, strict=True)]
 NotBefore = Annotated[Moment, AfterValidator(_within_a_year)]

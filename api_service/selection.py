@@ -9,23 +9,63 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
-from sqlalchemy import text
 
 from api_service import cursors
-from api_service.ops_schemas import MOST_AT_ONCE, Decision, LetterFilter, Preview, Replayed
+from api_service.ops_schemas import (
+    DEFAULT_RATE,
+    MOST_AT_ONCE,
+    BulkOrder,
+    Decision,
+    Kind,
+    LetterFilter,
+    Preview,
+    Replayed,
+)
 from api_service.problems import Problem
 from shared import operating
 from shared.acts import Act
 from shared.database import Database
 from shared.letters import REPLAYABLE, fate, preview
 
-Kind = Literal["replay", "discard"]
 Letter = dict[str, Any]
+
+
+async def fulfil(
+    database: Database, kind: Kind, order: BulkOrder, actor: str
+) -> Preview | Decision:
+    """Show what is meant, or do it. Raises Problem for an order that says neither clearly, and
+    when the set is not the one that was shown."""
+    if faults := list(order.faults(kind)):
+        raise _refused(faults)
+    if order.dry_run:
+        return await _look(database, Selection(kind, order.ids, order.filter))
+    selection, seen = _read(kind, order.preview_token or "")
+    letters = await selection.letters(database)
+    if len(letters) != order.expected_count or _hash(letters) != seen:
+        raise Problem("selection-changed", f"{len(letters)} dead letters match now.")
+    said, rate = selection.said(), order.rate_per_second or DEFAULT_RATE
+    if kind == "replay":
+        said["rate_per_second"] = rate
+    reason = order.reason or ""
+    return await _decide(database, Act(kind, actor, reason, said, _tell_nobody), letters, rate)
+
+
+async def decide_on(
+    database: Database, kind: Kind, number: int, *, actor: str, reason: str
+) -> Decision:
+    """Decide on one dead letter. Raises Problem if it is unknown, or nothing can be done."""
+    found = await operating.named(database, [number], [])
+    if not found:
+        raise Problem("dead-letter-not-found", f"There is no dead letter {number}.")
+    if found[0]["resolution"]:
+        sentence = f"Dead letter {number} was {found[0]['resolution']} already."
+        raise Problem("nothing-to-do", sentence)
+    act = Act(kind, actor, reason, {"ids": [number]}, _tell_nobody)
+    return await _decide(database, act, [dict(one) for one in found], DEFAULT_RATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +84,7 @@ class Selection:
             wanted = self.filter.as_filter()
             found = await operating.matching(database, wanted, limit=MOST_AT_ONCE + 1)
         if len(found) > MOST_AT_ONCE:
-            sentence = f"More than {MOST_AT_ONCE} dead letters match; narrow the filter."
-            raise Problem("validation-failed", sentence)
+            raise _refused([("filter", f"matches more than {MOST_AT_ONCE}: narrow it")])
         return [dict(one) for one in found if one["resolution"] is None]
 
     def said(self) -> dict[str, Any]:
@@ -58,7 +97,7 @@ class Selection:
         return cursors.encode({"act": self.kind, **self.said(), "hash": _hash(letters)})
 
 
-async def look(database: Database, selection: Selection) -> Preview:
+async def _look(database: Database, selection: Selection) -> Preview:
     letters = await selection.letters(database)
     shown = preview(letters, replaying=selection.kind == "replay")
     return Preview(
@@ -69,51 +108,18 @@ async def look(database: Database, selection: Selection) -> Preview:
     )
 
 
-async def act_on_preview(
-    database: Database,
-    kind: Kind,
-    token: str,
-    *,
-    expected: int,
-    actor: str,
-    reason: str,
-    rate: int,
-) -> Decision:
-    """Raises Problem when the set is not the one that was previewed."""
-    selection, seen = _read(kind, token)
-    letters = await selection.letters(database)
-    if len(letters) != expected or _hash(letters) != seen:
-        raise Problem("selection-changed", f"{len(letters)} dead letters match now.")
-    return await decide(
-        database, kind, letters, selection.said(), actor=actor, reason=reason, rate=rate
-    )
-
-
-async def decide(
-    database: Database,
-    kind: Kind,
-    letters: Sequence[Letter],
-    said: dict[str, Any],
-    *,
-    actor: str,
-    reason: str,
-    rate: int = 50,
-) -> Decision:
-    """Raises Problem if nothing of it can be done."""
-    act = Act(kind, actor, reason, said, tell=lambda _one: None)
-    if kind == "discard":
+async def _decide(database: Database, act: Act, letters: Sequence[Letter], rate: int) -> Decision:
+    if act.kind == "discard":
         await act.discard(database, [one["id"] for one in letters])
     else:
         await act.schedule(database, _replayable(letters), rate=rate)
     if act.id is None:
-        raise Problem("nothing-to-do", _why_nothing(kind, letters))
-    replayed = [] if kind == "discard" else [Replayed.model_validate(one) for one in act.done]
+        raise Problem("nothing-to-do", _why_nothing(act.kind, letters))
+    replayed = [Replayed.model_validate(one) for one in act.done if "replayed_as" in one]
     return Decision(
         act=act.id,
-        dead_letters=act.totals["dead_letters"],
-        new_tasks=act.totals["new_tasks"],
-        dispatched_again=act.totals["dispatched_again"],
-        last_due_at=await _last_due(database, len(replayed), rate) if replayed else None,
+        **act.totals,
+        last_due_at=max((one.due_at for one in replayed), default=None),
         data=replayed,
     )
 
@@ -123,20 +129,20 @@ def _replayable(letters: Sequence[Letter]) -> list[UUID]:
 
 
 def _why_nothing(kind: Kind, letters: Sequence[Letter]) -> str:
-    fates = {fate(one) for one in letters}
     if not letters:
         return "No open dead letter is meant."
-    if kind == "replay" and fates == {"running"}:
-        return "Its task runs."
-    if kind == "replay" and fates == {"missing"}:
-        return "Its task is not in this database, so it can only be discarded."
-    return "Somebody else has decided on it."
+    if kind == "replay" and not _replayable(letters):
+        fates = {fate(one) for one in letters}
+        if fates == {"running"}:
+            return "What would be replayed is running; it can be once that has ended."
+        if fates == {"missing"}:
+            return "The task is not in this database, or was erased: it can only be discarded."
+        return "Each task is either running, or not in this database."
+    return "Somebody else was faster."
 
 
-async def _last_due(database: Database, count: int, rate: int) -> datetime:
-    async with database.autocommit() as connection:
-        now: datetime = (await connection.execute(text("SELECT now()"))).scalar_one()
-    return now + timedelta(seconds=(count - 1) / rate)
+def _tell_nobody(_one: Letter) -> None:
+    """Who acts over HTTP hears of all of it at once."""
 
 
 def _hash(letters: Sequence[Letter]) -> str:
@@ -146,15 +152,18 @@ def _hash(letters: Sequence[Letter]) -> str:
 
 def _read(kind: Kind, token: str) -> tuple[Selection, str]:
     """Raises Problem for a token of another act, or none of ours."""
-    for names in (("act", "filter", "hash"), ("act", "ids", "hash")):
+    for chosen in ("filter", "ids"):
         try:
-            said = cursors.decode(token, names)
-            if said["act"] != kind:
-                break
-            wanted = LetterFilter.model_validate(said["filter"]) if "filter" in said else None
-            ids = [int(one) for one in said["ids"]] if "ids" in said else None
-            return Selection(kind, ids, wanted), str(said["hash"])
-        except (Problem, ValidationError, TypeError, ValueError):
+            said = cursors.decode(token, ("act", chosen, "hash"))
+            order = BulkOrder.model_validate({"dry_run": True, chosen: said[chosen]})
+        except (Problem, ValidationError):
             continue
-    reason = {"pointer": "/preview_token", "detail": f"is not from a dry run of this {kind}"}
-    raise Problem("validation-failed", f"/preview_token {reason['detail']}.", errors=[reason])
+        if said["act"] == kind and not list(order.faults(kind)):
+            return Selection(kind, order.ids, order.filter), str(said["hash"])
+    raise _refused([("preview_token", f"is not from a dry run of this {kind}")])
+
+
+def _refused(faults: Sequence[tuple[str, str]]) -> Problem:
+    errors = [{"pointer": f"/{name}", "detail": detail} for name, detail in faults]
+    listed = "; ".join(f"{one['pointer']} {one['detail']}" for one in errors)
+    return Problem("validation-failed", f"{listed}.", errors=errors)

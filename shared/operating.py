@@ -37,6 +37,9 @@ class Filter:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+EVERY = Filter()
+
+
 async def status(database: Database) -> RowMapping:
     async with database.autocommit() as connection:
         return (await connection.execute(STATUS)).mappings().one()
@@ -59,9 +62,19 @@ async def messages(
     return await _rows(database, MESSAGES, parameters | place)
 
 
-async def groups(database: Database, *, resolved: bool, limit: int) -> Sequence[RowMapping]:
-    """Dead letters by the fingerprint of their error, the largest group first."""
-    return await _rows(database, GROUPS, {"resolved": resolved, "limit": limit})
+async def groups(
+    database: Database,
+    wanted: Filter = EVERY,
+    *,
+    resolved: bool,
+    beyond: tuple[int, datetime, str] | None = None,
+    limit: int,
+) -> Sequence[RowMapping]:
+    """Dead letters by the fingerprint of their error, the most open ones first; ``beyond`` is
+    where the last page ended: how many were open there, since when, and under which fingerprint."""
+    open_there, last, place = beyond or (None, None, None)
+    page = {"open": open_there, "last": last, "place": place, "limit": limit}
+    return await _rows(database, GROUPS, asdict(wanted) | {"resolved": resolved} | page)
 
 
 async def letters(
@@ -122,8 +135,8 @@ async def pause(database: Database, actor: str, reason: str) -> Document:
     """Hold the relays back. ``act`` is None if somebody had done so before."""
     async with database.begin() as session:
         act = await session.scalar(PAUSE, {"actor": actor, "reason": reason})
-        held = (await session.execute(PAUSED)).mappings().one()
-    return {"act": act, "paused": dict(held)}
+        (held,) = await _all(session, PAUSED, {})
+    return {"act": act, "paused": _held(held)}
 
 
 async def resume(database: Database, actor: str, reason: str) -> Document:
@@ -137,8 +150,8 @@ async def pause_intake(database: Database, actor: str, reason: str) -> Document:
     """Refuse new tasks. ``act`` is None if somebody had done so before."""
     async with database.begin() as session:
         act = await session.scalar(PAUSE_INTAKE, {"actor": actor, "reason": reason})
-        held = (await session.execute(INTAKE_PAUSED)).mappings().one()
-    return {"act": act, "intake_paused": dict(held)}
+        (held,) = await _all(session, INTAKE_PAUSED, {})
+    return {"act": act, "intake_paused": _held(held)}
 
 
 async def resume_intake(database: Database, actor: str, reason: str) -> Document:
@@ -187,7 +200,8 @@ async def replay(
     *,
     delays: Mapping[UUID, float] | None = None,
 ) -> Sequence[RowMapping]:
-    """Run the tasks again that have open dead letters and do not run; those that were.
+    """Run the tasks again that have open dead letters and do not run; those that were, with
+    ``replayed_as``, ``due_at`` and the numbers of the ``dead_letters`` that this answers.
 
     One replay answers all open letters of its task. A task that waits is dispatched again. One
     that has ended stays as it is, and a new task, under the id given for it, takes up its request.
@@ -207,6 +221,11 @@ async def discard(
 ) -> Sequence[RowMapping]:
     """Close dead letters that are still open; no task is touched."""
     return await _all(session, DISCARD, {"act_id": act_id, "numbers": list(numbers)})
+
+
+def _held(pause: RowMapping) -> Document | None:
+    """None if somebody has resumed between our two statements."""
+    return dict(pause) if pause["at"] else None
 
 
 async def _rows(
@@ -243,7 +262,8 @@ LETTER = f"""
            letter.detail ->> 'detail' AS text, letter.detail, {ERROR} AS error,
            {FINGERPRINT} AS fingerprint,
            letter.created_at, letter.resolution, letter.resolved_at, letter.act_id,
-           letter.replayed_as, task.status AS task_status
+           letter.replayed_as,
+           CASE WHEN task.deleted_at IS NULL THEN task.status END AS task_status
     FROM dead_letters AS letter LEFT JOIN tasks AS task ON task.id = letter.task_id
 """  # noqa: S608 - fixed text, here and below
 
@@ -288,24 +308,8 @@ MESSAGES = text(
     """
 )
 
-GROUPS = text(
-    f"""
-    SELECT fingerprint, source, reason, error, count(*) AS count,
-           count(*) FILTER (WHERE resolution IS NULL) AS open,
-           min(created_at) AS first, max(created_at) AS last,
-           max(id) AS example
-    FROM ({LETTER}) AS letter
-    WHERE resolution IS NULL OR CAST(:resolved AS boolean)
-    GROUP BY fingerprint, source, reason, error
-    ORDER BY open DESC, last DESC, fingerprint LIMIT :limit
-    """  # noqa: S608
-)
-
-MATCHING = text(
-    f"""
-    {LETTER}
-    WHERE letter.id > CAST(:beyond AS bigint)
-      AND (letter.resolution IS NULL OR CAST(:resolved AS boolean))
+CHOSEN = f"""
+    (letter.resolution IS NULL OR CAST(:resolved AS boolean))
       AND (CAST(:fingerprint AS text) IS NULL OR {FINGERPRINT} = CAST(:fingerprint AS text))
       AND (CAST(:reason AS text) IS NULL OR letter.reason = CAST(:reason AS text))
       AND (CAST(:source AS text) IS NULL OR letter.source = CAST(:source AS text))
@@ -313,6 +317,30 @@ MATCHING = text(
       AND (CAST(:after AS timestamptz) IS NULL OR letter.created_at >= CAST(:after AS timestamptz))
       AND (CAST(:before AS timestamptz) IS NULL
            OR letter.created_at < CAST(:before AS timestamptz))
+"""
+
+GROUPS = text(
+    f"""
+    SELECT * FROM (
+        SELECT fingerprint, source, reason, error, count(*) AS count,
+               count(*) FILTER (WHERE resolution IS NULL) AS open,
+               min(created_at) AS first, max(created_at) AS last,
+               max(id) AS example
+        FROM ({LETTER} WHERE {CHOSEN}) AS letter
+        GROUP BY fingerprint, source, reason, error
+    ) AS letter
+    WHERE CAST(:open AS bigint) IS NULL
+       OR (open, last) < (CAST(:open AS bigint), CAST(:last AS timestamptz))
+       OR (open, last) = (CAST(:open AS bigint), CAST(:last AS timestamptz))
+          AND fingerprint > CAST(:place AS text)
+    ORDER BY open DESC, last DESC, fingerprint LIMIT :limit
+    """  # noqa: S608
+)
+
+MATCHING = text(
+    f"""
+    {LETTER}
+    WHERE letter.id > CAST(:beyond AS bigint) AND {CHOSEN}
     ORDER BY letter.id LIMIT CAST(:limit AS bigint)
     """
 )
@@ -330,7 +358,7 @@ TASK = text(
     """
     SELECT id, tenant_id, priority, input ->> 'goal' AS goal, status, stage, version, dispatch_no,
            attempts, takeovers, lease_owner, lease_expires_at, roadmap_id, error, created_at,
-           available_at, dispatched_at, started_at, finished_at, parent_id
+           available_at, dispatched_at, started_at, finished_at, deleted_at, parent_id
     FROM tasks WHERE id = :id
     """
 )
@@ -475,6 +503,7 @@ REPLAY = text(
         ON CONFLICT (task_id) DO UPDATE SET
             dispatch_no = greatest(outbox_messages.dispatch_no + 1, EXCLUDED.dispatch_no),
             available_at = EXCLUDED.available_at, dispatched_at = NULL
+        RETURNING task_id, available_at
     ), history AS (
         INSERT INTO task_events (task_id, seq, type, data)
         SELECT id, version, 'task.requeued', jsonb_build_object('reason', 'replayed') FROM again
@@ -488,8 +517,10 @@ REPLAY = text(
         WHERE letter.task_id = chosen.id AND letter.id = ANY (ARRAY(SELECT id FROM letter))
         RETURNING letter.id, letter.task_id, letter.replayed_as
     )
-    SELECT task_id, replayed_as, array_agg(id ORDER BY id) AS dead_letters
-    FROM resolved GROUP BY task_id, replayed_as ORDER BY min(id)
+    SELECT resolved.task_id, replayed_as, message.available_at AS due_at,
+           array_agg(id ORDER BY id) AS dead_letters
+    FROM resolved JOIN message ON message.task_id = replayed_as
+    GROUP BY resolved.task_id, replayed_as, due_at ORDER BY min(id)
     """
 )
 

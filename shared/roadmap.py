@@ -94,11 +94,16 @@ def _written_as_date(value: object) -> object:
     raise ValueError("must be a date written like 2030-01-31")
 
 
+CONTROLS = r"\x00-\x1f\x7f-\x9f"
+SOME_PLAIN = rf"^[^{CONTROLS}]*[^\s{CONTROLS}][^{CONTROLS}]*$"
+THREE_PLAIN = rf"^[^{CONTROLS}]*[^\s{CONTROLS}][^{CONTROLS}]+[^\s{CONTROLS}][^{CONTROLS}]*$"
+"""The rules above as JSON Schema has them: so many characters between the outer spaces."""
+
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 CalendarDate = Annotated[date, BeforeValidator(_written_as_date)]
 Topic = Annotated[
     str,
-    Field(max_length=100),
+    Field(max_length=100, json_schema_extra={"minLength": 1, "pattern": SOME_PLAIN}),
     AfterValidator(_plain_text),
     AfterValidator(_not_empty),
     _still_within(100),
@@ -116,7 +121,7 @@ class RoadmapRequest(Shape):
 
     goal: Annotated[
         str,
-        Field(max_length=300),
+        Field(max_length=300, json_schema_extra={"minLength": 3, "pattern": THREE_PLAIN}),
         AfterValidator(_plain_text),
         AfterValidator(_long_enough),
         _still_within(300),
@@ -149,10 +154,14 @@ class RoadmapRequest(Shape):
     exclude: tuple[Topic, ...] = Field(
         default=(), max_length=20, description="Topics to leave out unless the goal needs them."
     )
-    study_days: Annotated[tuple[Weekday, ...], Field(max_length=7), AfterValidator(_each_once)] = (
-        Field(default=WORKING_DAYS, description="Days of the week on which the learner studies.")
-    )
-    language: Annotated[str, AfterValidator(_known_language)] = "en"
+    study_days: Annotated[
+        tuple[Weekday, ...],
+        Field(max_length=7, json_schema_extra={"minItems": 1}),
+        AfterValidator(_each_once),
+    ] = Field(default=WORKING_DAYS, description="Days of the week on which the learner studies.")
+    language: Annotated[
+        str, Field(json_schema_extra={"enum": [*LANGUAGES]}), AfterValidator(_known_language)
+    ] = "en"
 
     @model_validator(mode="after")
     def _one_end(self) -> RoadmapRequest:

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,10 +116,10 @@ def _as_opaque(number: int) -> str:
 
 
 @contextmanager
-def stack(servers: Servers, folder: Path) -> Iterator[str]:
+def stack(servers: Servers, folder: Path, settings: Mapping[str, str] = SETTINGS) -> Iterator[str]:
     """API, relay and worker on the test servers; the API's URL."""
     port = pick_port()
-    environment = os.environ | servers.environment(**SETTINGS, WAYMARK_API_PORT=str(port))
+    environment = os.environ | servers.environment(**settings, WAYMARK_API_PORT=str(port))
     processes = []
     for role in ("api", "relay", "worker"):
         with (folder / f"{role}.log").open("w") as log:

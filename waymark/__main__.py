@@ -10,14 +10,28 @@ import typer
 
 from shared.errors import WaymarkError
 from waymark.commands.catalog import catalog
+from waymark.commands.completion import VARIABLE, completion, prepare_completion
 from waymark.commands.config import config
 from waymark.commands.db import db
+from waymark.commands.dead import dead
 from waymark.commands.demo import demo
+from waymark.commands.erasing import delete
+from waymark.commands.histories import attempts, events
+from waymark.commands.listing import list_tasks
+from waymark.commands.openapi import openapi
 from waymark.commands.outbox import outbox
 from waymark.commands.plain import Command, group, help_without_command
 from waymark.commands.plan import plan
+from waymark.commands.queues import queues
+from waymark.commands.raw_api import RawCommand, raw_api
+from waymark.commands.relays import relays
+from waymark.commands.retrying import retry
 from waymark.commands.tasks import tasks
+from waymark.commands.top import top
 from waymark.commands.up import up
+from waymark.commands.validating import validate
+from waymark.commands.why_task import why
+from waymark.commands.workers import workers
 from waymark.complaints import Complaint, complain
 from waymark.exit_codes import EXIT_CODES, ExitCode
 from waymark.program import program
@@ -31,11 +45,23 @@ app = group("Learning roadmaps over HTTP. An accepted task is never lost.", epil
 app.command(cls=Command)(up)
 app.command(cls=Command)(demo)
 app.command(cls=Command)(plan)
+tasks.command("list", cls=Command)(list_tasks)
+for about_one in (retry, events, attempts, delete, validate):
+    tasks.command(cls=Command)(about_one)
 app.add_typer(tasks, name="tasks")
+app.command(cls=Command)(why)
+app.command(cls=Command)(top)
+app.add_typer(dead, name="dead")
+app.add_typer(queues, name="queues")
+app.add_typer(workers, name="workers")
+app.add_typer(relays, name="relays")
 app.add_typer(outbox, name="outbox")
+app.command("api", cls=RawCommand)(raw_api)
+app.command(cls=Command)(openapi)
 app.add_typer(catalog, name="catalog")
 app.add_typer(db, name="db")
 app.command(cls=Command)(config)
+app.command(cls=Command)(completion)
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,8 +91,9 @@ def main() -> None:
 
 
 def _run() -> int:
+    prepare_completion()
     try:
-        code = app(prog_name=program(), standalone_mode=False)
+        code = app(prog_name=program(), complete_var=VARIABLE, standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else ExitCode.OK
     except typer.TyperException as error:

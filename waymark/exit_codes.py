@@ -23,10 +23,10 @@ EXIT_CODES = {
     ExitCode.UNEXPECTED: "unexpected error, or a process cannot start",
     ExitCode.USAGE: "wrong usage, or the API refuses the input",
     ExitCode.TASK_FAILED: "the awaited task failed or was canceled, or no plan can be made",
-    ExitCode.NOT_FOUND: "no such task, roadmap or dead letter",
+    ExitCode.NOT_FOUND: "no such task, roadmap, dead letter, …; or it was deleted",
     ExitCode.TIMED_OUT: "waited long enough; the task goes on",
-    ExitCode.UNREACHABLE: "the server does not answer",
-    ExitCode.CONFLICT: "conflict, such as a reused idempotency key",
+    ExitCode.UNREACHABLE: "the server does not answer, or asks to come back later",
+    ExitCode.CONFLICT: "conflict: a reused key, an ended task, a changed selection",
     ExitCode.UNHEALTHY: "unhealthy: a message waits longer than --max-lag",
     ExitCode.INTERRUPTED: "Ctrl-C; a task that was submitted goes on",
 }

@@ -16,7 +16,7 @@ NAMES = 36
 class Following(Progress):
     """Progress that is told by the history where it can be. ``heard`` goes before ``seen``."""
 
-    STAGES_SEEN = ("accepted", "dispatched")
+    STAGES_SEEN: tuple[str, ...] | None = ("accepted", "dispatched")
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.lifecycle import Priority
-from shared.operating import Document
 from waymark.amounts import number_of
-from waymark.terminal import clean
+from waymark.tables import print_facts, print_table, span, table
+
+if TYPE_CHECKING:  # whoever asks over HTTP does not wait for SQLAlchemy
+    from shared.operating import Document
 
 GROUP_HEADINGS = (
     *("fingerprint", "open", "all", "first", "last", "example"),
@@ -58,11 +58,11 @@ def print_messages(messages: Sequence[Document]) -> None:
         )
         for one in messages
     )
-    _print_table(("task", "tenant", "priority", "dispatch", "state", ""), rows)
+    print_table(("task", "tenant", "priority", "dispatch", "state", ""), rows)
 
 
 def print_groups(groups: Sequence[Document]) -> None:
-    _print_table(GROUP_HEADINGS, map(_group_row, groups))
+    print_table(GROUP_HEADINGS, map(_group_row, groups))
 
 
 def print_letters(letters: Sequence[Document]) -> None:
@@ -79,7 +79,7 @@ def print_letters(letters: Sequence[Document]) -> None:
         )
         for one in letters
     )
-    _print_table(("letter", "since", "task", "task is", "letter is", "source", "reason", ""), rows)
+    print_table(("letter", "since", "task", "task is", "letter is", "source", "reason", ""), rows)
 
 
 def print_story(story: Document) -> None:
@@ -93,7 +93,7 @@ def print_story(story: Document) -> None:
             (str(one["id"]), moment(one["created_at"]), one["act"], one["actor"], one["reason"])
             for one in story["acts"]
         )
-        _print_table(("act", "at", "", "by", "because"), rows)
+        print_table(("act", "at", "", "by", "because"), rows)
 
 
 def preview_lines(preview: Document) -> Iterator[str]:
@@ -109,46 +109,6 @@ def preview_lines(preview: Document) -> Iterator[str]:
     yield from table(("fingerprint", "count", "source", "reason", ""), rows)
     if preview["first"]:
         yield f"first: {', '.join(map(str, preview['first']))}"
-
-
-def print_facts(facts: dict[str, Any]) -> None:  # Any: whatever can be written
-    width = max(map(len, facts))
-    for name, value in facts.items():
-        print(clean(f"{name:<{width}}  {value}").rstrip())
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    for line in table(headings, list(rows)):
-        print(line)
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns under headings; on a terminal no line is longer than that is wide."""
-    if not rows:
-        return
-    cells = [[clean(cell) for cell in row] for row in (headings, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    edge = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for row in cells:
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        line = line.rstrip()
-        yield line if edge is None or len(line) <= edge else f"{line[: edge - 1]}…"
-
-
-def span(seconds: float) -> str:
-    """The two largest units."""
-    if seconds < 60:
-        return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds < 10 else f"{seconds:.0f} s"
-    whole = int(seconds)
-    for unit, name, smaller, smaller_name in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            rest = whole % unit // smaller
-            return f"{whole // unit} {name}" + (f" {rest} {smaller_name}" if rest else "")
-    raise AssertionError("unreachable")
 
 
 def moment(time: datetime) -> str:

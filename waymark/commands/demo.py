@@ -40,7 +40,7 @@ def demo(
     """
     from shared.settings import load_settings
     from waymark.commands.api import talk_to
-    from waymark.commands.tasks import follow, print_result, raise_if_failed
+    from waymark.commands.awaiting import follow, print_result, raise_if_failed
     from waymark.data_dir import DataDir
     from waymark.own_stack import running_stack
 

@@ -47,7 +47,8 @@ def status(
     """Show how long the oldest message waits, and all that bears on it."""
     from shared import operating as sql
     from waymark.doorbells import ask_redis
-    from waymark.outbox_printing import print_status, span
+    from waymark.outbox_printing import print_status
+    from waymark.tables import span
 
     allowed = None if max_lag is None else seconds_of(max_lag, "--max-lag")
     settings = find_servers(data_dir, "outbox status")

@@ -7,12 +7,26 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from waymark.complaints import Complaint
+
 
 class Command(TyperCommand):
     """Names a value as GOAL, where Typer writes {GOAL} and GOAL <str>."""
 
+    tells_documents = False
+    """Whether a problem is told as a document even without --json."""
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # Any: its type is private to Typer
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+    def invoke(self, ctx: Any) -> Any:  # Any: as above
+        """Only --json makes a complaint a document."""
+        try:
+            return super().invoke(ctx)
+        except Complaint as complaint:
+            if not (self.tells_documents or ctx.params.get("as_json")):
+                complaint.document = None
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Any: as above
         for title, kind in (("Arguments", "argument"), ("Options", "option")):

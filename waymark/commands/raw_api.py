@@ -1,0 +1,164 @@
+"""``waymark api``: any request to the API, its answer as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from waymark.commands.asking import api
+from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, Place, UrlOption
+from waymark.commands.plain import Command
+from waymark.complaints import Complaint
+from waymark.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from waymark.documents import Documents
+    from waymark.exchange import Answer, Call
+
+Fields = list[tuple[str, Any]]
+"""Any: whatever JSON can hold."""
+
+
+class RawCommand(Command):
+    tells_documents = True
+
+
+def raw_api(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST, DELETE, …")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Such as /v1/tasks.")],
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            *("-f", "--field"),
+            metavar="KEY=VALUE",
+            help="Of the query for GET and DELETE, else of the body. input[goal]=SQL is a member "
+            "of a member; true, 5 and [1] are JSON.",
+        ),
+    ] = None,
+    headers: Annotated[
+        list[str] | None, typer.Option("-H", "--header", metavar="NAME:VALUE", help="A header.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="The body, as JSON; - reads it from stdin."),
+    ] = None,
+    paginate: Annotated[
+        bool, typer.Option("--paginate", help="All pages, one after the other.")
+    ] = False,
+    include: Annotated[
+        bool, typer.Option("-i", "--include", help="Status and headers before each answer.")
+    ] = False,
+    url: UrlOption = None,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+) -> None:
+    """Ask the API anything. A problem goes to stderr, and the exit code tells its kind."""
+    call = _call(method.upper(), path, _fields(fields), _headers(headers), source)
+    with api(Place(url, data_dir)) as client:
+        for answer in _answers(client, call, paginate):
+            _print(answer, include)
+
+
+def _call(
+    method: str, path: str, fields: Fields, headers: dict[str, str], source: str | None
+) -> Call:
+    from waymark.exchange import Call
+
+    if not path.startswith("/"):
+        path = f"/{path}"
+    if method in ("GET", "HEAD", "DELETE"):
+        _refuse(source is not None, f"{method} has no body: --input is for POST.")
+        return Call(method, path, {name: _text(value) for name, value in fields}, None, headers)
+    _refuse(source is not None and bool(fields), "--input is the whole body: leave -f out.")
+    return Call(method, path, {}, _nested(fields) if source is None else _read(source), headers)
+
+
+def _answers(client: Documents, call: Call, paginate: bool) -> Iterator[Answer]:
+    from dataclasses import replace
+
+    from waymark.exchange import exchange
+
+    answer = client.run(exchange(call))
+    yield answer
+    while paginate and (onward := _next(answer)):
+        answer = client.run(exchange(replace(call, path=onward, params={})))
+        yield answer
+
+
+def _next(answer: Answer) -> str | None:
+    """Where the next page is, by the header that all lists have (RFC 8288)."""
+    found = re.search(r'<(/[^>]*)>; rel="next"', answer.headers.get("link", ""))
+    return found and found[1]
+
+
+def _print(answer: Answer, include: bool) -> None:
+    if include:
+        typer.echo(f"HTTP {answer.status}")
+        for name, value in answer.headers.items():
+            typer.echo(f"{name}: {value}")
+        typer.echo()
+    if answer.body:
+        typer.echo(answer.body)
+
+
+def _fields(pairs: list[str] | None) -> Fields:
+    fields = []
+    for pair in pairs or ():
+        name, sign, value = pair.partition("=")
+        _refuse(not name or not sign, f"“{pair}” is no field: it looks like limit=5.")
+        fields.append((name, _value(value)))
+    return fields
+
+
+def _value(text: str) -> Any:  # Any: whatever JSON can hold
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(value: Any) -> str:  # Any: as above
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _nested(fields: Fields) -> dict[str, Any] | None:
+    """``input[goal]`` is the member ``goal`` of the member ``input``."""
+    body: dict[str, Any] = {}
+    for name, value in fields:
+        *way, last = [name.partition("[")[0], *re.findall(r"\[([^]]*)\]", name)]
+        place = body
+        for step in way:
+            place = place.setdefault(step, {})
+            _refuse(not isinstance(place, dict), f"“{name}”: {step} has a value already.")
+        place[last] = value
+    return body if fields else None
+
+
+def _headers(pairs: list[str] | None) -> dict[str, str]:
+    headers = {}
+    for pair in pairs or ():
+        name, sign, value = pair.partition(":")
+        _refuse(not name or not sign, f"“{pair}” is no header: it looks like Prefer:wait=5.")
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def _read(source: str) -> Any:  # Any: as above
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text(encoding="utf-8")
+        return json.loads(text)
+    except OSError as error:
+        reason = error.strerror or "it cannot be read"
+    except ValueError as error:
+        reason = f"it is not JSON: {error}"
+    raise Complaint(f"{source}: {reason}.", code=ExitCode.USAGE)
+
+
+def _refuse(wrong: bool, sentence: str) -> None:
+    if wrong:
+        raise Complaint(sentence, code=ExitCode.USAGE)
