@@ -9,11 +9,11 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Header, Request, Response
-from starlette.types import Scope
 
 from api_service.caller import CallerIdentity, ServiceSet, caller_of
 from api_service.changes import Mark
 from api_service.frame import only_waits
+from api_service.hanging_up import unless_gone
 from api_service.prefer import wait_of
 from api_service.problems import Problem
 from api_service.queries import Row
@@ -51,9 +51,9 @@ class TaskLook:
     """Who looks, and how long they would wait."""
 
     def __init__(
-        self, scope: Scope, services: ServiceSet, caller: CallerIdentity, patience: int | None
+        self, request: Request, services: ServiceSet, caller: CallerIdentity, patience: int | None
     ) -> None:
-        self.scope = scope
+        self.request = request
         self.services = services
         self.caller = caller
         self.patience = patience
@@ -98,8 +98,9 @@ class TaskLook:
         return row, waits
 
     async def _news(self, task_id: UUID, row: Row, seconds: float) -> bool:
-        only_waits(self.scope)
-        return await self.services.changes.news(task_id, mark_of(row), seconds)
+        only_waits(self.request.scope)
+        news = self.services.changes.news(task_id, mark_of(row), seconds)
+        return await unless_gone(news, self.request.receive) or False
 
     async def _task(self, task_id: UUID) -> Row:
         found = await self.services.reads.task(self.caller.tenant_id, task_id)
@@ -151,8 +152,8 @@ async def look(
     ] = None,
 ) -> TaskLook:
     """One dependency for all of it: each costs the framework as much as a row PostgreSQL."""
-    scope = request.scope
-    return TaskLook(scope, request.app.state.services, caller_of(scope), wait_of(prefer))
+    services, caller = request.app.state.services, caller_of(request.scope)
+    return TaskLook(request, services, caller, wait_of(prefer))
 
 
 Look = Annotated[TaskLook, Depends(look)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from uuid import UUID
 
 from starlette.responses import Response
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api_service.caller import CallerIdentity, ServiceSet
 from api_service.changes import Ear
 from api_service.frame import only_waits
+from api_service.hanging_up import unless_gone
 from api_service.problems import Problem
 
 RECONNECT = 2000
@@ -54,21 +55,8 @@ class EventStream(Response):
             if not had:
                 raise _too_many(self.services.places.most)
             only_waits(scope)
-            await self._until_gone(receive, send)
-
-    async def _until_gone(self, receive: Receive, send: Send) -> None:
-        """A client that vanishes is heard of here alone: its stream may have nothing to send."""
-        sending = asyncio.create_task(self._send_all(send))
-        gone = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sending, gone):
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await gone
-            with suppress(asyncio.CancelledError):
-                await sending
+            # Its client may vanish while there is nothing to send, and so nothing that fails.
+            await unless_gone(self._send_all(send), receive)
 
     async def _send_all(self, send: Send) -> None:
         headers = self.raw_headers
@@ -108,11 +96,6 @@ class EventStream(Response):
             if news.ended:
                 yield END
                 return
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _too_many(most: int) -> Problem:

@@ -21,7 +21,7 @@ from shared.settings import Settings
 from waymark.processes import LOCALHOST, pick_port
 
 PATIENCE = 30
-"""Seconds without a byte after which a test has failed."""
+"""Seconds without what is waited for, after which a test has failed."""
 
 MOVE = """
     WITH task AS (
@@ -100,9 +100,10 @@ class Stream:
 
     async def hear_event(self) -> Heard:
         """The next one that is an event."""
-        while (heard := await self.hear()) is not None:
-            if heard.event is not None:
-                return heard
+        async with asyncio.timeout(PATIENCE):
+            while (heard := await self.hear()) is not None:
+                if heard.event is not None:
+                    return heard
         raise AssertionError("the stream has ended")
 
     async def hear_all(self) -> list[Heard]:
