@@ -125,12 +125,10 @@ async def test_who_vanishes_amid_a_wait_leaves_nothing_behind(
     url = f"{root}/{task_id}"
     async with httpx2.AsyncClient(verify=False, timeout=70) as client:
         known = {"If-None-Match": (await client.get(url)).headers["etag"], **WAIT}
-        waits = [asyncio.create_task(client.get(url, headers=known)) for _ in range(8)]
-        for request in (
-            client.get(url, headers=WAIT),
-            client.post(root, json=a_goal(), headers=WAIT),
-        ):
-            waits.append(asyncio.create_task(request))
+        asked = [client.get(url, headers=known) for _ in range(8)]
+        asked.append(client.get(url, headers=WAIT))
+        asked.append(client.post(root, json=a_goal(), headers=WAIT))
+        waits = [asyncio.create_task(one) for one in asked]
 
         async def all_wait() -> None:
             assert sum(serving.services.places.taken.values()) == len(waits)
