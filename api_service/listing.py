@@ -13,12 +13,12 @@ from uuid import UUID
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import RowMapping, text
 
 from api_service import cursors
 from api_service.queries import COLUMNS, with_documents
-from api_service.schemas import Metadata, Moment
+from api_service.schemas import Metadata, Moment, storable
 from shared.database import Database
 from shared.lifecycle import TaskStatus
 
@@ -39,7 +39,7 @@ class TaskQuery(BaseModel):
     status: TaskStatus | None = Field(default=None, description="Only tasks in this state.")
     created_after: Moment | None = Field(default=None, description="Only tasks accepted later.")
     created_before: Moment | None = Field(default=None, description="Only tasks accepted earlier.")
-    q: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+    q: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
         default=None, description="Only tasks whose goal has this in it, in any case."
     )
     metadata: Metadata = Field(

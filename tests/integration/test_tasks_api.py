@@ -463,6 +463,7 @@ async def test_a_total_is_an_estimate_and_only_on_request(
         ("created_after=yesterday", "/query/created_after"),
         ("created_after=0001-01-01T00:00:00%2B14:00", "/query/created_after"),
         ("q=", "/query/q"),
+        ("q=a%00b", "/query/q"),
         ("metadata=42", "/query/metadata"),
         ("include_total=true", "/query/include_total"),
         ("staus=failed", "/query/staus"),
