@@ -19,7 +19,7 @@ LOCKS := requirements.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up test check mutants bench bench-long fmt lock
+.PHONY: help setup demo up test check mutants fuzz bench bench-long fmt lock
 
 help: ## List these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ fmt: setup ## Format the code and fix what can be fixed
 
 mutants: setup ## Take each guard away in turn: the tests have to notice
 	@$(BIN)/python -m tests.chaos.mutants
+
+fuzz: setup ## Try the API with 20,000 requests, right ones and wrong ones
+	@$(BIN)/python -m tests.fuzz
 
 bench: setup ## Measure, all or one: make bench ONLY=relay
 	@$(BIN)/python -m benchmarks $(ONLY)

@@ -68,8 +68,9 @@ for _name in ("replay", "discard"):
         "reason": "as previewed",
     }
 
-ENDED_LINKS = ("task", "news", "events", "attempts", "why", "retry", "delete", "roadmap")
-TASK_LINKS = (*ENDED_LINKS, "cancel", "cancel_unchanged")
+LOOK_LINKS = ("task", "news", "events", "attempts", "why")
+ENDED_LINKS = (*LOOK_LINKS, "retry", "delete", "roadmap")
+OPEN_LINKS = (*LOOK_LINKS, "cancel", "cancel_unchanged")
 LETTER_LINKS = (
     "letter",
     "replay_letter",
@@ -83,7 +84,7 @@ MADE = ("Location", "ETag", "Retry-After?", "Preference-Applied?", "Idempotent-R
 
 _MADE = {
     201: Good("It has ended while `Prefer: wait` held the answer.", MADE, ENDED_LINKS),
-    202: Good("Accepted: it is committed, and from now on never unknown.", MADE, TASK_LINKS),
+    202: Good("Accepted: it is committed, and from now on never unknown.", MADE, OPEN_LINKS),
 }
 _PAGE = ("Link?",)
 
@@ -93,12 +94,12 @@ GOOD: dict[str, dict[int, Good]] = {
     "submit_batch": {202: Good("What became of each submission, in the order of the request.")},
     "list_tasks": {200: Good("A page of tasks.", ("Link",), ("first_task", "next_tasks"))},
     "get_task": {
-        200: Good("The task as it is now.", LOOK, TASK_LINKS),
+        200: Good("The task as it is now.", LOOK, (*OPEN_LINKS, "retry", "delete", "roadmap")),
         304: Good("The task still has one of the ETags of `If-None-Match`.", LOOK, body=False),
     },
     "cancel_task": {
         200: Good("It is canceled.", ("Location", "ETag"), ENDED_LINKS),
-        202: Good("It runs; its worker was asked to let go.", ("Location", "ETag"), TASK_LINKS),
+        202: Good("It runs; its worker was asked to let go.", ("Location", "ETag"), OPEN_LINKS),
     },
     "delete_task": {204: Good("It is erased; its id answers 410 from now on.", body=False)},
     "get_attempts": {200: Good("The attempts, the first one first.")},

@@ -8,16 +8,28 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
-from api_service import event_routes, health, ops_routes, pages, problems, process_routes, routes
+from api_service import (
+    estimate_routes,
+    event_routes,
+    health,
+    ops_routes,
+    pages,
+    problems,
+    process_routes,
+    routes,
+)
 from api_service.body_limit import BodyLimit
 from api_service.caller import ServiceSet
 from api_service.capacity import Capacity
 from api_service.changes import Changes
 from api_service.doorbell import Doorbell
+from api_service.estimating import Estimates
 from api_service.frame import Frame
+from api_service.model_costs import ModelCosts
 from api_service.openapi import DescribedApi, operation_id
 from api_service.overview import Overviews
 from api_service.places import Places
+from api_service.planner import Planner
 from api_service.queries import TaskReads
 from api_service.submission import Submissions
 from api_service.timing import TimedDatabase
@@ -32,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         submissions = Submissions(database)
         doorbell = Doorbell(database)
         changes = Changes(database)
+        planner = Planner()
         app.state.services = ServiceSet(
             database,
             submissions,
@@ -41,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
             Capacity(database),
             TaskReads(database),
             Overviews(database),
+            Estimates(planner, ModelCosts(database)),
         )
         loops = [
             asyncio.create_task(doorbell.run(), name="doorbell"),
@@ -50,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         for part in (doorbell, changes):
             part.stop()
         await submissions.close()
+        await planner.close()
         _, late = await asyncio.wait(loops, timeout=GOODBYE)
         for loop in late:
             loop.cancel()
@@ -73,8 +88,8 @@ def create_app(settings: Settings) -> FastAPI:
         BodyLimit, max_bytes=settings.api_max_body, seconds=settings.api_read_timeout
     )
     app.add_middleware(Frame, settings=settings)
-    for router in (routes.router, event_routes.router, ops_routes.router, process_routes.router):
-        app.include_router(router)
+    for part in (routes, estimate_routes, event_routes, ops_routes, process_routes):
+        app.include_router(part.router)
     app.include_router(pages.router)
     app.include_router(health.router)
     problems.install(app)

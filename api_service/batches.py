@@ -49,7 +49,7 @@ def _judge(given: Any) -> Judged:  # Any: JSON
     try:
         return TaskSubmission.model_validate(given)
     except ValidationError as error:
-        return from_validation(error.errors())
+        return from_validation(error.errors(), TaskSubmission)
 
 
 def _key_of(key: str | None, index: int) -> str | None:

@@ -13,6 +13,7 @@ from starlette.types import Scope
 from api_service.capacity import Capacity
 from api_service.changes import Changes
 from api_service.doorbell import Doorbell
+from api_service.estimating import Estimates
 from api_service.overview import Overviews
 from api_service.places import Places
 from api_service.problems import Problem
@@ -34,6 +35,7 @@ class ServiceSet:
     capacity: Capacity
     reads: TaskReads
     overviews: Overviews
+    estimates: Estimates
 
 
 async def services(request: Request) -> ServiceSet:

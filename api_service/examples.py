@@ -88,7 +88,7 @@ STAGE = {
 
 
 SUBMISSION = {
-    "input": {"goal": "Rust for backend engineers", "hours_per_week": 6, "weeks": 12},
+    "input": {"goal": "Become a backend developer with Python", "hours_per_week": 8},
     "metadata": {"customer": "42"},
 }
 

@@ -248,6 +248,13 @@ EXPLANATIONS = {
         "refused again. Operators run more API processes, or raise WAYMARK_API_IN_FLIGHT.",
         "1000 requests are being worked on.",
     ),
+    "planner-unavailable": Explanation(
+        "The planner that would estimate this request did not answer in time. Whether the goal "
+        "would be understood is therefore not known.",
+        "Repeat it after `Retry-After` seconds, or submit the task without an estimate: accepting "
+        "needs no planner.",
+        "The planner did not answer in time.",
+    ),
     "not-ready": Explanation(
         "This process lives, but it does not reach PostgreSQL, so it could not commit a task.",
         "A load balancer sends requests elsewhere until /readyz answers with 200. If no process is "

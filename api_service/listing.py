@@ -18,7 +18,7 @@ from sqlalchemy import RowMapping, text
 
 from api_service import cursors
 from api_service.queries import COLUMNS, with_documents
-from api_service.schemas import Metadata, Moment, storable
+from api_service.schemas import NO_NUL, Metadata, Moment, storable
 from shared.database import Database
 from shared.lifecycle import TaskStatus
 
@@ -31,6 +31,13 @@ SKEW = timedelta(minutes=10)
 LAST_ID = UUID(int=2**128 - 1)
 
 
+Wanted = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra=NO_NUL),
+    AfterValidator(storable),
+]
+
+
 class TaskQuery(BaseModel):
     """The query string; ``metadata[KEY]=VALUE`` arrives as ``metadata``."""
 
@@ -39,7 +46,7 @@ class TaskQuery(BaseModel):
     status: TaskStatus | None = Field(default=None, description="Only tasks in this state.")
     created_after: Moment | None = Field(default=None, description="Only tasks accepted later.")
     created_before: Moment | None = Field(default=None, description="Only tasks accepted earlier.")
-    q: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(storable)] | None = Field(
+    q: Wanted | None = Field(
         default=None, description="Only tasks whose goal has this in it, in any case."
     )
     metadata: Metadata = Field(

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from api_service.nearest import known_names, nearest
+from api_service.nearest import Shape, known_names, nearest
 from shared.database import connection_lost, reason, retriable
 
 log = structlog.get_logger()
@@ -139,6 +139,11 @@ TYPES = {
         "Too much is asked at once",
         "Nothing was done. Repeat after `Retry-After` seconds with the same Idempotency-Key.",
     ),
+    "planner-unavailable": ProblemType(
+        503,
+        "The estimate cannot be made now",
+        "Repeat after `Retry-After` seconds, or submit without it.",
+    ),
     "not-ready": ProblemType(
         503, "This process cannot serve yet", "Route requests to another one and look again."
     ),
@@ -250,16 +255,16 @@ def _sentence(request: Request, error: HTTPException) -> str:
             return f"{error.detail}."
 
 
-def from_validation(found: Sequence[Any], request: Request | None = None) -> Problem:
+def from_validation(found: Sequence[Any], shape: Shape | None = None) -> Problem:
     """What pydantic found, as one problem. Any: its details are loosely typed.
 
-    ``request``: what an unknown field of it is nearest to is named.
+    ``shape``: what an unknown field of it is nearest to is named.
     """
     if any(one["type"] == "json_invalid" for one in found):
         where = found[0]["loc"][-1]
         return Problem("malformed-request", f"The body is not JSON from character {where} on.")
     errors = [
-        {"pointer": _pointer(one["loc"]), "detail": _what(one) + _meant(one, request)}
+        {"pointer": _pointer(one["loc"]), "detail": _what(one) + _meant(one, shape)}
         for one in found
     ]
     listed = "; ".join(f"{one['pointer'] or 'The body'} {one['detail']}" for one in errors[:5])
@@ -272,11 +277,10 @@ def _pointer(location: Sequence[str | int]) -> str:
     return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
-def _meant(error: Mapping[str, Any], request: Request | None) -> str:
-    if request is None or error["type"] != "extra_forbidden":
+def _meant(error: Mapping[str, Any], shape: Shape | None) -> str:
+    if shape is None or error["type"] != "extra_forbidden":
         return ""
-    known = known_names(request, error["loc"])
-    meant = nearest(str(error["loc"][-1]), known)
+    meant = nearest(str(error["loc"][-1]), known_names(shape, error["loc"]))
     return f"; did you mean {meant}?" if meant else ""
 
 

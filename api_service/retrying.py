@@ -6,11 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from api_service import queries
-from api_service.problems import Problem
+from api_service.problems import Problem, from_validation
 from api_service.schemas import TaskRetry, TaskSubmission
 from api_service.submission import NewTask, Submission, Submissions, fingerprint
 from shared.lifecycle import Priority, TaskStatus
@@ -25,8 +24,8 @@ async def retry(
     key: str | None,
     traceparent: str,
 ) -> Submission:
-    """Raises Problem for a task that is not there, was deleted or has not ended, and
-    RequestValidationError when the patched input breaks a rule."""
+    """Raises Problem for a task that is not there, was deleted or has not ended, and when the
+    patched input breaks a rule."""
     parent = await queries.task_by_id(submissions.database, tenant_id, parent_id)
     if parent is None:
         raise Problem("task-not-found", f"There is no task {parent_id}.")
@@ -60,8 +59,7 @@ def _submission(parent: queries.Row, wish: TaskRetry) -> TaskSubmission:
     try:
         return TaskSubmission.model_validate(body)
     except ValidationError as error:
-        found = [one | {"loc": ("body", *one["loc"])} for one in error.errors()]
-        raise RequestValidationError(found) from error
+        raise from_validation(error.errors(), TaskSubmission) from error
 
 
 def _without_past_start(given: dict[str, Any], wish: TaskRetry) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class Generation:
 
     async def _fail_or_retry(self, lease: Lease, error: TaskError) -> None:
         await failpoint("worker.failing")
-        about = {"task_id": lease.task_id, "code": error.code, "detail": error.detail}
+        # Not the detail: it quotes the learner. It is kept with the task and its dead letter.
+        about = {"task_id": lease.task_id, "code": error.code}
         if isinstance(error, Transient) and (pause := self._pause(lease, error)) is not None:
             charged = lease.is_charged(error, self.settings.llm_patience)
             won = await self._end(

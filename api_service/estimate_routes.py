@@ -1,0 +1,23 @@
+"""The address of estimates: a submission that is looked at, and not made."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api_service.caller import Services
+from api_service.documented import problems_of
+from api_service.schemas import TaskSubmission
+from shared.views import Validation
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post(
+    "/tasks:validate",
+    summary="What a goal would come to",
+    responses=problems_of("planner-unavailable"),
+)
+async def validate_task(body: TaskSubmission, services: Services) -> Validation:
+    """The same body as for a submission, and the same problem if it breaks a rule. Nothing is
+    written. `estimate` is null when the task would fail; `problem` then says why."""
+    return await services.estimates.validation_of(body)
