@@ -116,7 +116,7 @@ def anyio_backend() -> str:
 
 async def empty(database: Database) -> None:
     async with database.begin() as session:
-        await session.execute(text(f"TRUNCATE {TABLES} CASCADE"))
+        await session.execute(text(f"TRUNCATE {TABLES} RESTART IDENTITY CASCADE"))
         await session.execute(text(EMPTY_DEPLOYMENT))
 
 

@@ -41,6 +41,7 @@ def test_make_tells_what_can_be_made(words: tuple[str, ...]) -> None:
         "fmt",
         "lock",
         "mutants",
+        "fuzz",
     } == set(told)
 
 
