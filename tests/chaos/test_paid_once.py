@@ -162,7 +162,8 @@ async def test_a_canceled_task_that_runs_ends_as_canceled_and_not_as_succeeded(
     await eventually(has_begun)
     with Client(crew.url) as client:
         answer = client.cancel(str(task_id))
-    assert answer["status"] == "running"
+    assert answer["cancel_requested_at"]
+    assert answer["status"] in ("running", "canceled")  # its worker may be that quick
 
     async def canceled() -> None:
         assert (await task(database, task_id))["status"] == "canceled"
