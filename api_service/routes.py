@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from api_service import attempts, batches, erasure, listing, queries, retrying
 from api_service.caller import Caller, IdempotencyKey, Services, Tenant, Trace
 from api_service.cancellation import cancel
 from api_service.documented import SUBMITTING, problems_of
 from api_service.listing import TaskQuery, task_query
-from api_service.looking import Look, etag_of, versions_of
+from api_service.looking import Prefer, etag_of, look_of, versions_of
 from api_service.problems import Problem
 from api_service.schemas import BatchSubmission, TaskRetry, TaskSubmission, task_view
 from api_service.submission import NewTask
@@ -28,6 +28,24 @@ IfMatch = Annotated[
 ]
 
 
+# First, because it is asked most: the framework tries one after the other.
+@router.get(
+    "/tasks/{task_id}",
+    summary="Where a task stands",
+    response_model=TaskView,
+    responses=problems_of("task-not-found", "task-deleted"),
+)
+async def get_task(
+    task_id: UUID,
+    request: Request,
+    prefer: Prefer = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """With `Prefer: wait=N` the answer comes when the task has moved on from `If-None-Match`, or
+    has ended, or after N seconds."""
+    return await look_of(request, prefer).at(task_id, if_none_match)
+
+
 @router.post(
     "/tasks",
     status_code=202,
@@ -36,10 +54,15 @@ IfMatch = Annotated[
     responses=problems_of(*SUBMITTING),
 )
 async def submit_task(
-    body: TaskSubmission, look: Look, key: IdempotencyKey, trace: Trace
+    body: TaskSubmission,
+    request: Request,
+    key: IdempotencyKey,
+    trace: Trace,
+    prefer: Prefer = None,
 ) -> Response:
     """The task is committed when the answer arrives; from then on its id is never unknown. 201 if
     it ended while `Prefer: wait=N` held the answer back."""
+    look = look_of(request, prefer)
     new = NewTask.of(body, tenant_id=look.caller.tenant_id, key=key, traceparent=trace)
     submission = await look.services.submissions.submit(new)
     look.services.doorbell.ring()
@@ -84,22 +107,6 @@ async def list_tasks(
     return _json(document.model_dump_json(), headers={"Link": listing.links(query, page)})
 
 
-@router.get(
-    "/tasks/{task_id}",
-    summary="Where a task stands",
-    response_model=TaskView,
-    responses=problems_of("task-not-found", "task-deleted"),
-)
-async def get_task(
-    task_id: UUID,
-    look: Look,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
-    """With `Prefer: wait=N` the answer comes when the task has moved on from `If-None-Match`, or
-    has ended, or after N seconds."""
-    return await look.at(task_id, if_none_match)
-
-
 @router.post(
     "/tasks/{task_id}/cancel",
     summary="Stop a task",
@@ -127,12 +134,14 @@ async def cancel_task(
 )
 async def retry_task(
     task_id: UUID,
-    look: Look,
+    request: Request,
     key: IdempotencyKey,
     trace: Trace,
+    prefer: Prefer = None,
     body: TaskRetry | None = None,
 ) -> Response:
     """A new task with the same input, patched if asked. The old one stays as it ended."""
+    look = look_of(request, prefer)
     submission = await retrying.retry(
         look.services.submissions,
         task_id,
