@@ -45,7 +45,7 @@ Kind = Literal["replay", "discard"]
 ActName = Literal[
     "replay", "discard", "pause", "resume", "pause_intake", "resume_intake", "drain", "undrain"
 ]
-NOT_BLANK = r"^[^\x00]*[^\s\x00\x1c-\x1f][^\x00]*$"
+NOT_BLANK = r"^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$"
 """As the rule above, for the API's description."""
 
 Said = Annotated[

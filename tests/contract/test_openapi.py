@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from api_service.app import create_app
 from api_service.openapi import operations
+from api_service.ops_schemas import NOT_BLANK
 from api_service.problems import MEDIA_TYPE, TYPES
 from shared.settings import Settings
 
@@ -94,3 +96,11 @@ def test_a_problem_stands_under_its_own_status() -> None:
         for status, answer in operation["responses"].items():
             for slug in answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", ()):
                 assert str(TYPES[slug].status) == status
+
+
+def test_what_counts_as_blank_is_told_as_it_is_judged() -> None:
+    blanks = [chr(code) for code in range(0x3001) if not chr(code).strip()]
+    assert "\x85" in blanks
+    # Hand-written class by class: a reader of the pattern may not count \x85 among spaces.
+    ascii_only = re.compile(NOT_BLANK, re.ASCII)
+    assert not [one for one in blanks if ord(one) < 0xA0 and ascii_only.fullmatch(one)]
