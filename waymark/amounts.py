@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waymark.client import Document
+from waymark.errors import Document
 
 
 def weeks_of(part: dict[str, Any]) -> str:

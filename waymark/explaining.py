@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waymark.client import Document
+from waymark.errors import Document
 from waymark.page import Page
 from waymark.speech import speech_of
 

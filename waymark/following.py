@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 from waymark.amounts import hours, number_of, progress_of, weeks_of
-from waymark.client import Document
+from waymark.errors import Document
 from waymark.history import requeued_line
 from waymark.progress import Progress, generating
 

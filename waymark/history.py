@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from waymark.amounts import progress_of, seconds
-from waymark.client import Document
+from waymark.errors import Document
 from waymark.terminal import clean
 
 LONGEST = 120

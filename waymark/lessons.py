@@ -5,7 +5,7 @@ from __future__ import annotations
 from string import ascii_lowercase
 
 from waymark.amounts import hours, weeks_of
-from waymark.client import Document
+from waymark.errors import Document
 from waymark.page import Page
 from waymark.printing import concepts_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from waymark.amounts import progress_of, usage_of
-from waymark.client import Document
+from waymark.errors import Document
 from waymark.page import Page, Row
 from waymark.speech import speech_of
 from waymark.terminal import clean

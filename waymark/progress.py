@@ -11,9 +11,10 @@ from rich.status import Status
 from rich.text import Text
 
 from waymark.amounts import progress_of, usage_of
-from waymark.client import ENDED, Document
 from waymark.complaints import say
+from waymark.errors import Document
 from waymark.terminal import clean
+from waymark.waiting import ENDED
 
 WORDS = {
     "accepted": "accepted, waiting for a relay",

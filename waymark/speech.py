@@ -7,7 +7,7 @@ from datetime import date
 from typing import ClassVar
 
 from waymark import amounts
-from waymark.client import Document
+from waymark.errors import Document
 
 
 class English:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from waymark.amounts import usage_of
-from waymark.client import Document
+from waymark.errors import Document
 from waymark.following import Following
 from waymark.tables import span
 

@@ -636,7 +636,7 @@ async def test_a_filter_is_previewed_and_needs_a_yes(
     assert (shown.code, shown.out) == (2, "")
     assert shown.err.startswith("7 dead letters of 7 tasks\n  7 tasks ended: replayed as new\n")
     assert f"first: {', '.join(map(str, numbers[:5]))}\n" in shown.err
-    assert "waymark: a filter chose these. Nothing was done.\nhint: repeat" in shown.err
+    assert "waymark: nobody can be asked here. Nothing was done.\nhint: repeat" in shown.err
 
     dry = await waymark("replay", "--source", "worker", "--dry-run", "--json")
     assert dry.code == 0

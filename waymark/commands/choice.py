@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import typer
 
+from waymark.commands.times import PAST, moment
 from waymark.complaints import Complaint
 from waymark.exit_codes import ExitCode
 
@@ -27,7 +28,7 @@ def _fingerprint(text: str | None) -> str | None:
         return text
     raise Complaint(
         f"“{text}” is not a fingerprint.",
-        hint="`waymark outbox dead` shows them: eight letters and digits such as 09c2f41e.",
+        hint="`waymark dead list` shows them: eight letters and digits such as 09c2f41e.",
         code=ExitCode.USAGE,
     )
 
@@ -57,7 +58,7 @@ TenantOption = Annotated[
 ]
 AfterOption = Annotated[
     str | None,
-    typer.Option("--after", metavar="TIME", help="Not older: 2026-11-23 or 2026-11-23T10:00, UTC."),
+    typer.Option("--after", metavar="TIME", help="Not older: 2026-11-23T10:00 (UTC) or 2h."),
 ]
 BeforeOption = Annotated[
     str | None, typer.Option("--before", metavar="TIME", help="Only older, in the same form.")
@@ -94,23 +95,9 @@ def filter_of(
         reason=letter_reason,
         source=source,
         tenant=tenant,
-        after=_time(after, "--after"),
-        before=_time(before, "--before"),
+        after=moment(after, "--after", PAST),
+        before=moment(before, "--before", PAST),
     )
-
-
-def _time(text: str | None, option: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise Complaint(
-            f"“{text}” is not a time for {option}.",
-            hint="it looks like 2026-11-23 or 2026-11-23T10:00:00Z; without a zone it is UTC.",
-            code=ExitCode.USAGE,
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

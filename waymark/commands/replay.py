@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from waymark.commands.choice import (
     TenantOption,
     filter_of,
 )
+from waymark.commands.consent import agreed
 from waymark.commands.hand import ActorOption, actor_or_me, print_json, why
 from waymark.commands.servers import StackOption, ask, command, find_servers
 from waymark.complaints import Complaint, say
@@ -208,21 +208,7 @@ def _agreed(wish: Wish, undecided: Sequence[Document], doable: Sequence[Document
         return wish.as_json  # to print that as a document, too
     for line in preview_lines(preview(undecided, replaying=wish.kind == "replay")):
         say(line)
-    if wish.yes or not doable:
-        return True
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Complaint(
-            "a filter chose these. Nothing was done.",
-            hint="repeat the command with --yes to do it.",
-            code=ExitCode.USAGE,
-        )
-    try:
-        if typer.confirm(f"{wish.kind.capitalize()} them?", err=True):
-            return True
-    except typer.Abort:
-        raise KeyboardInterrupt from None
-    say("Nothing was done.")
-    return False
+    return not doable or agreed(f"{wish.kind.capitalize()} them?", wish.yes)
 
 
 def _print_done(one: Document) -> None:

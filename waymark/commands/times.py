@@ -9,36 +9,38 @@ from waymark.commands.options import UNITS, seconds_of
 from waymark.complaints import Complaint
 from waymark.exit_codes import ExitCode
 
+PAST, AHEAD = -1, 1
 DAYS = UNITS | {"d": 86_400.0}
 
 
 def past(text: str | None, option: str) -> str | None:
-    """With its zone, as the API takes it: 2h is two hours ago."""
-    return _moment(text, option, -1)
+    """As the API takes it: 2h is two hours ago."""
+    return _written(moment(text, option, PAST))
 
 
 def ahead(text: str | None, option: str) -> str | None:
     """The same, but 2h is two hours from now."""
-    return _moment(text, option, 1)
+    return _written(moment(text, option, AHEAD))
 
 
-def _moment(text: str | None, option: str, direction: int) -> str | None:
+def moment(text: str | None, option: str, direction: int) -> datetime | None:
+    """With its zone. ``direction``: that of a distance such as 2h, ``PAST`` or ``AHEAD``."""
     if text is None:
         return None
     if re.fullmatch(r"[0-9.]+[a-z]+", text):
         seconds = direction * seconds_of(text, option, DAYS)
-        return _written(datetime.now(UTC) + timedelta(seconds=seconds))
+        return datetime.now(UTC) + timedelta(seconds=seconds)
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Complaint(
             f"“{text}” is not a time for {option}.",
             hint="it looks like 2026-11-23, 2026-11-23T10:00:00Z (without a zone it is UTC), "
-            "or 30m, 2h, 3d from now.",
+            "or a distance: 30m, 2h, 3d.",
             code=ExitCode.USAGE,
         ) from None
-    return _written(time if time.tzinfo else time.replace(tzinfo=UTC))
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _written(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+def _written(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
