@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ EMPTY_DEPLOYMENT = """
         paused_at = NULL, paused_by = NULL, paused_reason = NULL,
         intake_paused_at = NULL, intake_paused_by = NULL, intake_paused_reason = NULL
 """
+
+
+def pytest_configure() -> None:
+    """In the background a shell lets nobody hear Ctrl-C; what tests start has to."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True, slots=True)

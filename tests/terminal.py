@@ -21,6 +21,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 110, 40
+LONGEST = 60.0
+"""Seconds for a command to end, once it has reason to."""
+
 ERASE = "\x1b[2K"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -116,7 +119,7 @@ class Screen:
 
     def ends(self) -> int:
         """Its exit code, when all that it wrote has been read."""
-        code = self.process.wait()
+        code = self.process.wait(LONGEST)
         self._reader.join()
         return code
 
