@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         ApiError,
         Conflict,
         Deleted,
+        Error,
         NotFinished,
         NotFound,
         RateLimited,
@@ -18,18 +19,28 @@ if TYPE_CHECKING:
         Unreachable,
         ValidationFailed,
     )
+    from waymark.received import Attempt, Batch, Event, StoredRoadmap, Task, Validated
+
+RECEIVED = ("Attempt", "Batch", "Event", "StoredRoadmap", "Task", "Validated")
 
 __all__ = [
     "ApiError",
     "AsyncClient",
+    "Attempt",
+    "Batch",
     "Client",
     "Conflict",
     "Deleted",
+    "Error",
+    "Event",
     "NotFinished",
     "NotFound",
     "RateLimited",
+    "StoredRoadmap",
+    "Task",
     "Unavailable",
     "Unreachable",
+    "Validated",
     "ValidationFailed",
 ]
 
@@ -40,5 +51,6 @@ def __getattr__(name: str) -> Any:  # Any: a class of the clients
 
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    homes = {"Client": "client", "AsyncClient": "async_client"}
-    return getattr(import_module(f"{__name__}.{homes.get(name, 'errors')}"), name)
+    clients = {"Client": "client", "AsyncClient": "async_client"}
+    home = "received" if name in RECEIVED else clients.get(name, "errors")
+    return getattr(import_module(f"{__name__}.{home}"), name)

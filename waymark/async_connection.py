@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from ssl import SSLContext
 from typing import Any, Self
 
 import httpx2
@@ -32,16 +33,28 @@ class AsyncConnection:
 
     ``timeout`` is for a request without an answer; ``patience`` for an API that is away while a
     task is awaited or followed; ``silence`` for a stream without a sign of life: three pings.
+    ``headers`` go along with each request; ``verify`` is True, or a context that knows who signed
+    the API's certificate; ``pausing`` is told of each pause before another try, and why.
     """
 
     def __init__(
-        self, url: str, *, timeout: float = 10, patience: float = 30, silence: float = 45
+        self,
+        url: str,
+        *,
+        timeout: float = 10,
+        patience: float = 30,
+        silence: float = 45,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | SSLContext = True,
+        pausing: Callable[[Pause], object] = lambda _pause: None,
     ) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.patience = patience
         self.silence = silence
-        self._http = httpx2.AsyncClient(**options_of(self.url))
+        self.pausing = pausing
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._http = httpx2.AsyncClient(**options_of(self.url, headers, verify))
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,7 +84,7 @@ class AsyncConnection:
 
     async def run(self, talk: Talk[T]) -> T:
         """What the talk returns. It gives nothing on the way."""
-        line, reply = _Line(self._http, self.url, self.timeout), None
+        line, reply = self._line(), None
         while True:
             try:
                 effect = talk.send(reply)
@@ -82,7 +95,7 @@ class AsyncConnection:
 
     async def each(self, talk: Talk[None], read: Callable[[Any], T]) -> AsyncGenerator[T, None]:
         """What the talk gives, as it comes. Closing the iterator hangs up."""
-        line, reply = _Line(self._http, self.url, self.timeout), None
+        line, reply = self._line(), None
         try:
             while True:
                 try:
@@ -97,14 +110,23 @@ class AsyncConnection:
         finally:
             await line.hang_up()
 
+    def _line(self) -> _Line:
+        """Raises RuntimeError in another event loop than the first: connections belong to one."""
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError("A client is of one event loop: make one inside this one.")
+        self._loop = loop
+        return _Line(self._http, self)
+
 
 class _Line:
     """What one talk has open."""
 
-    def __init__(self, http: httpx2.AsyncClient, url: str, timeout: float) -> None:
+    def __init__(self, http: httpx2.AsyncClient, connection: AsyncConnection) -> None:
         self._http = http
-        self._url = url
-        self._timeout = timeout
+        self._url = connection.url
+        self._timeout = connection.timeout
+        self._pausing = connection.pausing
         self._response: httpx2.Response | None = None
         self._chunks: AsyncIterator[bytes]
 
@@ -119,6 +141,7 @@ class _Line:
             case HangUp():
                 await self.hang_up()
             case Pause(seconds):
+                self._pausing(effect)
                 await asyncio.sleep(seconds)
             case Give():
                 raise AssertionError(f"{effect} is for who iterates")

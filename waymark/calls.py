@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal, TypedDict
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -13,8 +13,9 @@ from waymark.errors import Document
 from waymark.exchange import Call
 
 Id = UUID | str
-Moment = date | str
-"""A day or a time; with a time zone if it is a time."""
+Day = date | str
+Moment = datetime | str
+"""With its time zone."""
 
 LONGEST_HOLD = 60
 """Seconds that the API holds back an answer at most."""
@@ -26,8 +27,8 @@ class InputOptions(TypedDict, total=False):
     level: Literal["beginner", "intermediate", "advanced"] | None
     hours_per_week: float | None
     weeks: int | None
-    until: Moment | None
-    start_date: Moment | None
+    until: Day | None
+    start_date: Day | None
     known_topics: Iterable[str] | None
     exclude: Iterable[str] | None
     study_days: Iterable[str] | None
@@ -35,7 +36,7 @@ class InputOptions(TypedDict, total=False):
 
 
 class RunOptions(TypedDict, total=False):
-    """How a task is to be run. ``not_before`` is a time with its zone."""
+    """How a task is to be run."""
 
     priority: Literal["high", "normal", "low"] | None
     deadline_seconds: int | None
@@ -48,7 +49,7 @@ class TaskOptions(InputOptions, RunOptions, total=False):
 
 
 class ListOptions(TypedDict, total=False):
-    """Which tasks. Times are with their zone; ``q`` is a part of the goal."""
+    """Which tasks. ``q`` is a part of the goal."""
 
     status: Literal["queued", "running", "succeeded", "failed", "canceled"] | None
     created_after: Moment | None
@@ -68,6 +69,8 @@ def submit(
 
 
 def submit_many(submissions: Iterable[Submission], *, atomic: bool, key: str | None) -> Call:
+    if isinstance(submissions, str | Mapping):
+        raise TypeError("submissions are a list of goals, or of inputs: this is one.")
     bodies = [_body(one, {}) for one in submissions]
     return _making("/v1/tasks:batch", {"tasks": bodies, "atomic": atomic}, key)
 
@@ -93,12 +96,13 @@ def task(task_id: Id) -> Call:
     return Call("GET", _path(task_id))
 
 
-def news(task_id: Id, known: str | None, hold: int) -> Call:
-    """The task as soon as it is another than ``known``, an ETag; 304 if it is not by then."""
+def news(task_id: Id, known: str | None, hold: int, until: float) -> Call:
+    """The task as soon as it is another than ``known``, an ETag; 304 if it is not after ``hold``
+    seconds. ``until``: see ``Call``."""
     headers = {} if known is None else {"If-None-Match": known}
     if hold:
         headers["Prefer"] = f"wait={hold}"
-    return Call("GET", _path(task_id), headers=headers, patience=hold)
+    return Call("GET", _path(task_id), headers=headers, until=until)
 
 
 def tasks(filters: Mapping[str, Any], limit: int, cursor: str | None) -> Call:
@@ -110,9 +114,9 @@ def tasks(filters: Mapping[str, Any], limit: int, cursor: str | None) -> Call:
     return Call("GET", "/v1/tasks", params | ({} if cursor is None else {"cursor": cursor}))
 
 
-def events(task_id: Id, after: int) -> Call:
-    """One page."""
-    return Call("GET", f"{_path(task_id)}/events", {"after": after})
+def events(task_id: Id, after: int, until: float | None = None) -> Call:
+    """One page. ``until``: see ``Call``."""
+    return Call("GET", f"{_path(task_id)}/events", {"after": after}, until=until)
 
 
 def stream(task_id: Id, after: int, silence: float) -> Call:
@@ -145,11 +149,14 @@ def delete(task_id: Id) -> Call:
 
 
 def _making(path: str, body: Document, key: str | None, wait: float | None = None) -> Call:
-    hold = min(math.ceil(wait or 0), LONGEST_HOLD)
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise ValueError("an idempotency key is of printable ASCII characters.")
+    if wait is not None and not wait >= 0:
+        raise ValueError(f"wait is a number of seconds, 0 or more: not {wait}.")
     headers = {"Idempotency-Key": key or str(uuid4())}
-    if hold:
-        headers["Prefer"] = f"wait={hold}"
-    return Call("POST", path, json=body, headers=headers, patience=hold)
+    if wait:
+        headers["Prefer"] = f"wait={math.ceil(min(wait, LONGEST_HOLD))}"
+    return Call("POST", path, json=body, headers=headers)
 
 
 def _body(goal: Submission, options: TaskOptions) -> Document:
@@ -157,7 +164,9 @@ def _body(goal: Submission, options: TaskOptions) -> Document:
     body: Document = given if "input" in given else {"input": given}
     said = _said(options)
     asked = {name: said.pop(name) for name in InputOptions.__annotations__ if name in said}
-    return body | {"input": {**body["input"], **asked}} | said
+    if asked:
+        body = body | {"input": {**body["input"], **asked}}
+    return body | said
 
 
 def _said(options: TaskOptions | RunOptions) -> Document:

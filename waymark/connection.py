@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from ssl import SSLContext
 from typing import Any, Self
 
 import httpx2
@@ -32,16 +33,27 @@ class Connection:
 
     ``timeout`` is for a request without an answer; ``patience`` for an API that is away while a
     task is awaited or followed; ``silence`` for a stream without a sign of life: three pings.
+    ``headers`` go along with each request; ``verify`` is True, or a context that knows who signed
+    the API's certificate; ``pausing`` is told of each pause before another try, and why.
     """
 
     def __init__(
-        self, url: str, *, timeout: float = 10, patience: float = 30, silence: float = 45
+        self,
+        url: str,
+        *,
+        timeout: float = 10,
+        patience: float = 30,
+        silence: float = 45,
+        headers: Mapping[str, str] | None = None,
+        verify: bool | SSLContext = True,
+        pausing: Callable[[Pause], object] = lambda _pause: None,
     ) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.patience = patience
         self.silence = silence
-        self._http = httpx2.Client(**options_of(self.url))
+        self.pausing = pausing
+        self._http = httpx2.Client(**options_of(self.url, headers, verify))
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +83,7 @@ class Connection:
 
     def run(self, talk: Talk[T]) -> T:
         """What the talk returns. It gives nothing on the way."""
-        line, reply = _Line(self._http, self.url, self.timeout), None
+        line, reply = _Line(self._http, self), None
         while True:
             try:
                 effect = talk.send(reply)
@@ -82,7 +94,7 @@ class Connection:
 
     def each(self, talk: Talk[None], read: Callable[[Any], T]) -> Generator[T, None, None]:
         """What the talk gives, as it comes. Closing the iterator hangs up."""
-        line, reply = _Line(self._http, self.url, self.timeout), None
+        line, reply = _Line(self._http, self), None
         try:
             while True:
                 try:
@@ -101,10 +113,11 @@ class Connection:
 class _Line:
     """What one talk has open."""
 
-    def __init__(self, http: httpx2.Client, url: str, timeout: float) -> None:
+    def __init__(self, http: httpx2.Client, connection: Connection) -> None:
         self._http = http
-        self._url = url
-        self._timeout = timeout
+        self._url = connection.url
+        self._timeout = connection.timeout
+        self._pausing = connection.pausing
         self._response: httpx2.Response | None = None
         self._chunks: Iterator[bytes]
 
@@ -119,6 +132,7 @@ class _Line:
             case HangUp():
                 self.hang_up()
             case Pause(seconds):
+                self._pausing(effect)
                 time.sleep(seconds)
             case Give():
                 raise AssertionError(f"{effect} is for who iterates")

@@ -13,17 +13,23 @@ Document = dict[str, Any]
 """What the API sent: the shapes are its own, see ``/openapi.json``."""
 
 
-class ApiError(Exception):
+class Error(Exception):
+    """Each error of a client. Its arguments are those it was made with, so it can be pickled."""
+
+
+class ApiError(Error):
     """The API answered with a problem (RFC 9457); ``document`` is what it sent."""
 
-    def __init__(
-        self, document: Document, status: int, *, retry_after: float | None = None
-    ) -> None:
-        super().__init__(document.get("detail") or document.get("title") or f"HTTP {status}")
+    def __init__(self, document: Document, status: int, retry_after: float | None = None) -> None:
+        super().__init__(document, status, retry_after)
         self.document = document
         self.status = status
         self.retry_after = retry_after
         """Seconds that the API asks for before the next try."""
+
+    def __str__(self) -> str:
+        told = self.document.get("detail") or self.document.get("title")
+        return str(told or f"HTTP {self.status}")
 
     @property
     def code(self) -> str:
@@ -32,11 +38,17 @@ class ApiError(Exception):
 
     @cached_property
     def problem(self) -> ProblemView:
+        """What of it is no problem of Waymark is only in ``document``."""
+        from pydantic import ValidationError
+
         from shared.views import ProblemView
 
         told = {name: value for name, value in self.document.items() if value is not None}
-        absent = {"type": "about:blank", "title": "", "detail": str(self), "code": ""}
-        return ProblemView.model_validate(absent | {"status": self.status} | told)
+        least = {"type": "about:blank", "title": "", "detail": str(self), "status": self.status}
+        try:
+            return ProblemView.model_validate({"code": ""} | least | told)
+        except ValidationError:
+            return ProblemView.model_validate({"code": self.code} | least)
 
 
 class NotFound(ApiError):
@@ -63,23 +75,31 @@ class Unavailable(ApiError):
     """The API cannot serve now. Whether a request was carried out is not known."""
 
 
-class Unreachable(Exception):
+class Unreachable(Error):
     """Nobody answers there."""
 
-    def __init__(self, url: str, reason: str = "", *, heard: bool = False) -> None:
-        super().__init__(f"{url} does not answer" + (f" ({reason})" if reason else "") + ".")
+    def __init__(self, url: str, reason: str = "", heard: bool = False) -> None:
+        super().__init__(url, reason, heard)
         self.url = url
+        self.reason = reason
         self.heard = heard
         """Whether the request may have got through, and only the answer is missing."""
 
+    def __str__(self) -> str:
+        return f"{self.url} does not answer" + (f" ({self.reason})" if self.reason else "") + "."
 
-class NotFinished(Exception):
+
+class NotFinished(Error):
     """The wait is over, the task is not; ``document`` is the task as it was seen last."""
 
     def __init__(self, document: Document, waited: float) -> None:
-        told = f"task {document['id']} is still {document['status']} after {waited:g} s."
-        super().__init__(told)
+        super().__init__(document, waited)
         self.document = document
+        self.waited = waited
+
+    def __str__(self) -> str:
+        task = self.document
+        return f"task {task['id']} is still {task['status']} after {self.waited:g} s."
 
     @cached_property
     def task(self) -> Task:

@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any, TypeVar
 
@@ -32,26 +36,39 @@ BUSY = (408, 429, 502, 503, 504)
 NOT_BEGUN = (408, 429)
 """Of them, those that say for sure that nothing was done."""
 
+HELD = re.compile(r"\bwait=([0-9]+)", re.IGNORECASE)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. ``patience``: seconds for which its answer may be held back on purpose;
-    ``silence``: seconds without a byte after which a stream counts as lost."""
+    """One request. ``silence``: seconds without a byte after which a stream counts as lost;
+    ``until``: the ``time.monotonic()`` after which nobody waits for the answer any more."""
 
     method: str
     path: str
     params: Mapping[str, Any] = field(default_factory=dict)  # Any: what a query string can hold
     json: Any = None  # Any: whatever JSON can hold
     headers: Mapping[str, str] = field(default_factory=dict)
-    patience: float = 0
     silence: float | None = None
+    until: float | None = None
     repeatable: bool = False
     """Whether it may be sent again although it may have been carried out."""
 
     @property
     def may_repeat(self) -> bool:
         named = any(name.lower() == "idempotency-key" for name in self.headers)
-        return self.repeatable or named or self.method in ("GET", "HEAD", "PUT", "DELETE")
+        return self.repeatable or named or self.method in ("GET", "PUT", "DELETE")
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which its answer may be held back on purpose: ``Prefer: wait``."""
+        told = (value for name, value in self.headers.items() if name.lower() == "prefer")
+        held = HELD.search(",".join(told))
+        return float(held[1]) if held else 0
+
+    def time_left(self) -> float | None:
+        """Seconds; None for as long as it takes."""
+        return None if self.until is None else max(self.until - time.monotonic(), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +92,46 @@ class Answer:
             raise self.foreign
         return document
 
+    def having(self, *names: str) -> Document:
+        """The document. Raises ApiError if it is none, or has not all of these members."""
+        document = self.document
+        if not all(name in document for name in names):
+            raise self.foreign
+        return document
+
     @property
     def retry_after(self) -> float | None:
+        """Seconds. They may be told as a number, or as the time when they are over."""
         asked = self.headers.get("retry-after", "")
-        return float(asked) if asked.isascii() and asked.isdigit() else None
+        if asked.isascii() and asked.isdigit():
+            return float(asked)
+        try:
+            then = parsedate_to_datetime(asked)
+        except ValueError:
+            return None
+        return max((then - datetime.now(UTC)).total_seconds(), 0)
 
     @property
     def error(self) -> ApiError:
         try:
-            return refusal(self.document, self.status, self.retry_after)
+            problem = self.having("code")
         except ApiError as foreign:
             return foreign
+        return refusal(problem, self.status, self.retry_after)
 
     @property
     def foreign(self) -> ApiError:
-        """For an answer that Waymark would not give."""
+        """For an answer that Waymark would not give. Who stands before it may be busy, too; but
+        that something is not there is for Waymark to say."""
+        place = f" and points to {at}" if (at := self.headers.get("location")) else ""
         told = {
             "title": "Not an answer of Waymark",
-            "detail": f"{self.url} answered {self.status}, but not as Waymark does: "
+            "detail": f"{self.url} answered {self.status}{place}, but not as Waymark does: "
             "is the URL right?",
         }
-        return refusal(told, self.status if self.status >= 400 else 502, self.retry_after)
+        if self.status in BUSY:
+            return refusal(told, self.status, self.retry_after)
+        return ApiError(told, self.status if self.status >= 400 else 502, self.retry_after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +178,8 @@ class HangUp:
 @dataclass(frozen=True, slots=True)
 class Pause:
     seconds: float
+    why: str = ""
+    """Empty where a pause is nothing to speak of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,24 +206,25 @@ def exchange(call: Call) -> Talk[Answer]:
         heard = heard or isinstance(reply, Answer) or reply.heard
         if isinstance(reply, Answer) and reply.status < 400:
             return reply
-        pause = pause_after(reply, tries)
+        left = call.time_left()
+        pause = pause_after(reply, tries, LONGEST_PAUSE if left is None else left)
         if pause is None or tries == TRIES or not (call.may_repeat or _untouched(reply)):
             if isinstance(reply, Lost):
                 raise Unreachable(reply.url, reply.reason, heard=heard)
             raise reply.error
-        yield Pause(pause)
+        yield pause
     raise AssertionError("count has no end")
 
 
-def pause_after(reply: Reply, tries: int) -> float | None:
-    """Seconds until it makes sense to try again; None if it never does, or not for long."""
+def pause_after(reply: Reply, tries: int, longest: float) -> Pause | None:
+    """Until it makes sense to try again; None if it never does, or not within ``longest``."""
     pause = exponential(tries, PAUSE_FIRST, PAUSE_LAST, random.random())  # noqa: S311 - jitter
     if isinstance(reply, Lost):
-        return None if reply.lasting else pause
-    if reply.status not in BUSY and reply.error.code != "idempotency-in-progress":
-        return None
-    asked = reply.retry_after or 0
-    return asked + pause if asked <= LONGEST_PAUSE else None
+        never, asked, why = reply.lasting, 0.0, str(reply.error)
+    else:
+        never = reply.status not in BUSY and reply.error.code != "idempotency-in-progress"
+        asked, why = reply.retry_after or 0, str(reply.error)
+    return None if never or asked > longest or longest <= 0 else Pause(asked + pause, why)
 
 
 def _untouched(reply: Reply) -> bool:

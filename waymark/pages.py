@@ -11,13 +11,14 @@ from waymark.errors import Document
 from waymark.exchange import Give, Talk, exchange
 
 LARGEST_PAGE = 100
+PAGE = ("data", "has_more")
 
 
-def all_events(task_id: Id, after: int) -> Talk[list[Document]]:
-    """Those with a higher ``seq``, in order."""
+def all_events(task_id: Id, after: int, until: float | None = None) -> Talk[list[Document]]:
+    """Those with a higher ``seq``, in order. ``until``: see ``Call``."""
     found: list[Document] = []
     while True:
-        page = (yield from exchange(calls.events(task_id, after))).document
+        page = (yield from exchange(calls.events(task_id, after, until))).having(*PAGE)
         found += page["data"]
         if not page["has_more"] or not page["data"]:
             return found
@@ -29,7 +30,8 @@ def all_tasks(filters: Mapping[str, Any], limit: int | None) -> Talk[None]:
     left, cursor = limit, None
     while left is None or left > 0:
         size = LARGEST_PAGE if left is None else min(left, LARGEST_PAGE)
-        page = (yield from exchange(calls.tasks(filters, size, cursor))).document
+        answer = yield from exchange(calls.tasks(filters, size, cursor))
+        page = answer.having(*PAGE, "next_cursor")
         for task in page["data"]:
             yield Give(task)
         cursor = page["next_cursor"]

@@ -50,7 +50,7 @@ class Received(View):
     @classmethod
     def each_of(cls, document: Document) -> list[Self]:
         """Of a document that has them as ``data``."""
-        return [cls.of(one) for one in document["data"]]
+        return [cls.of(one) for one in document.get("data", ())]
 
     @classmethod
     def _read(cls, document: Document) -> Self:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 
 from waymark import calls
 from waymark.calls import Id
 from waymark.errors import Document
 from waymark.exchange import (
+    LONGEST_PAUSE,
     Answer,
     Give,
     HangUp,
@@ -23,6 +25,7 @@ from waymark.exchange import (
 from waymark.sse import Frame, SseReader
 
 END = "stream.end"
+RATE_LIMITED = "rate-limited"
 RECONNECT = 1.0
 """Seconds before a reconnection, unless the API asks for others."""
 
@@ -31,8 +34,8 @@ def stream(task_id: Id, after: int, patience: float, silence: float) -> Talk[Non
     """Gives each event after ``after`` once, in order, until the task has ended.
 
     A connection that breaks, or says nothing for ``silence`` seconds, is replaced by one that goes
-    on where it was. Raises ApiError if the API refuses, Unreachable if it is away for longer than
-    ``patience``.
+    on where it was. One that limits the rate is asked again when it says. Raises ApiError if the
+    API refuses, Unreachable if it is away for longer than ``patience``.
     """
     hearing = _Hearing(after)
     heard, failures = time.monotonic(), 0
@@ -45,10 +48,11 @@ def stream(task_id: Id, after: int, patience: float, silence: float) -> Talk[Non
             yield Pause(hearing.pause)
             continue
         failures += 1
-        pause = pause_after(reply, failures)
-        if pause is None or time.monotonic() - heard > patience:
+        limited = isinstance(reply, Answer) and reply.error.code == RATE_LIMITED
+        pause = pause_after(reply, failures, math.inf if limited else LONGEST_PAUSE)
+        if pause is None or (time.monotonic() - heard > patience and not limited):
             raise reply.error
-        yield Pause(pause)
+        yield pause
 
 
 class _Hearing:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
 from waymark import calls
 from waymark.calls import Id
-from waymark.errors import ApiError, Document, NotFinished, Unreachable
+from waymark.errors import ApiError, Document, NotFinished, RateLimited, Unreachable
 from waymark.exchange import Give, Pause, T, Talk, exchange
 from waymark.pages import all_events
 
@@ -26,7 +27,7 @@ def wait(task_id: Id, timeout: float | None, patience: float, seen: Seen) -> Tal
     """The task once it has ended; ``seen`` gets it whenever it has changed.
 
     Raises NotFinished after ``timeout`` seconds; an API that is away is waited for while
-    ``patience`` lasts.
+    ``patience`` lasts, one that limits the rate for as long as it says.
     """
     looking = _Looking(task_id, timeout, patience)
     while not looking.is_over:
@@ -44,7 +45,7 @@ def watch(task_id: Id, timeout: float | None, patience: float, seen: Seen) -> Ta
         task = yield from looking.look()
         events: list[Document] | None = []
         if task["version"] != last:
-            events = yield from looking.bear(all_events(task_id, last))
+            events = yield from looking.bear(all_events(task_id, last, looking.until))
         if events is None:
             continue
         for event in events:
@@ -58,12 +59,14 @@ class _Looking:
     """One look after the other; with an API that does not hold answers, slower with time."""
 
     def __init__(self, task_id: Id, timeout: float | None, patience: float) -> None:
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout is a number of seconds, 0 or more, or None: not {timeout}.")
         self.task: Document = {}
         self.is_over = False
+        self.until = math.inf if timeout is None else time.monotonic() + timeout
         self._task_id = task_id
         self._timeout = timeout
         self._patience = patience
-        self._begun = time.monotonic()
         self._away_since: float | None = None
         self._known: str | None = None
         self._pause = POLL_FIRST
@@ -84,6 +87,11 @@ class _Looking:
         """None if the API is away, and that is to be borne a while longer."""
         try:
             result = yield from talk
+        except RateLimited as error:
+            if not self.task:
+                raise
+            yield Pause(min(error.retry_after or POLL_LAST, self._left()), str(error))
+            result = None
         except (Unreachable, ApiError) as error:
             now = time.monotonic()
             self._away_since = self._away_since or now
@@ -97,10 +105,11 @@ class _Looking:
     def _ask(self) -> Talk[bool]:
         """Whether the next question may follow at once: such an API holds its answer."""
         known = self._known
-        answer = yield from exchange(calls.news(self._task_id, known, self._hold()))
+        answer = yield from exchange(calls.news(self._task_id, known, self._hold(), self.until))
         if answer.status == 304:
             return False
-        self.task, self._known = answer.document, answer.headers.get("etag")
+        self.task = answer.having("id", "status", "version")
+        self._known = answer.headers.get("etag")
         if known is None:
             return self._known is not None
         return "preference-applied" in answer.headers
@@ -109,7 +118,7 @@ class _Looking:
         """Whole seconds; none for the first look, which asks how things are."""
         if self._known is None:
             return 0
-        return HOLD if self._timeout is None else min(HOLD, int(self._left()))
+        return int(min(HOLD, self._left()))
 
     def _rest(self) -> Talk[None]:
         if self._timeout is not None and self._left() <= 0:
@@ -117,9 +126,9 @@ class _Looking:
         if not self._rests:
             self._pause = POLL_FIRST
             return
-        yield Pause(self._pause if self._timeout is None else min(self._pause, self._left()))
+        yield Pause(min(self._pause, self._left()))
         slowest = POLL_RUNNING if self.task["status"] == "running" else POLL_LAST
         self._pause = min(self._pause * 1.2, slowest)
 
     def _left(self) -> float:
-        return self._begun + (self._timeout or 0) - time.monotonic()
+        return max(self.until - time.monotonic(), 0)
