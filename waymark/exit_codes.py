@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     CONFLICT = 8
     UNHEALTHY = 9
     INTERRUPTED = 130
+    NOBODY_READS = 141
 
 
 EXIT_CODES = {
@@ -29,5 +30,6 @@ EXIT_CODES = {
     ExitCode.CONFLICT: "conflict: a reused key, an ended task, a changed selection",
     ExitCode.UNHEALTHY: "unhealthy: a message waits longer than --max-lag",
     ExitCode.INTERRUPTED: "Ctrl-C; a task that was submitted goes on",
+    ExitCode.NOBODY_READS: "who read the output has left, as `head` does",
 }
 """4 (credentials) is kept free for what it means elsewhere."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import threading
@@ -34,6 +35,7 @@ def show(first: Snapshot, client: Connection) -> None:
     # A daemon with a connection of its own: whoever quits does not wait for an answer under way.
     looks = Looks(first, Connection(client.url))
     threading.Thread(target=looks.run, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of `finally`
     live = Live(looks, screen=True, auto_refresh=False)
     try:
         with _keys():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -27,7 +28,7 @@ class Page:
         self._hours = max((cell_len(hours) for _, _, hours in rows), default=0)
         self._names = max((cell_len(name) for name, _, _ in rows), default=0)
         self._width: int | None = None
-        if self._console.is_terminal:
+        if sys.stdout.isatty():  # FORCE_COLOR alone makes the console say it is a terminal
             self._width = min(self._console.width, WIDTH)
             room = self._width - self._spans - self._hours - 4
             self._names = max(min(self._names, room), 20)

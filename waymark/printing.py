@@ -11,7 +11,7 @@ from waymark.speech import speech_of
 from waymark.terminal import clean
 
 MOMENTS = (
-    *("created_at", "deadline_at", "dispatched_at", "started_at"),
+    *("created_at", "not_before", "deadline_at", "dispatched_at", "started_at"),
     *("cancel_requested_at", "finished_at"),
 )
 CONCEPT_MARKS = {"project": "▸", "review": "↻", "optional": "○"}
@@ -125,12 +125,18 @@ def _facts(task: Document) -> Iterator[tuple[str, str]]:
     yield "status", task["status"]
     yield "stage", task["stage"]
     yield "attempts", str(task["attempts"])
+    if (priority := task.get("priority")) not in (None, "normal"):
+        yield "priority", priority
+    if metadata := task.get("metadata"):
+        yield "metadata", ", ".join(f"{key}={value}" for key, value in metadata.items())
+    if parent := task.get("parent_id"):
+        yield "retry of", parent
     if progress := progress_of(task["progress"]):
         yield "progress", progress
     if usage := task["usage"]:
         yield "usage", usage_of(usage)
     for name in MOMENTS:
-        if task[name]:
+        if task.get(name):
             yield name.removesuffix("_at").replace("_", " "), task[name]
     if result := task.get("result"):
         yield "roadmap", result["roadmap_id"]

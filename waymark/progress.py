@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -50,10 +51,12 @@ class Progress:
         self._status: Status | None = None
         self._begun = time.monotonic()
         self._said: str | None = None
+        self._stands = ""
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._status = self._console.status("")
+        # Not is_terminal alone: FORCE_COLOR asks for colours, and makes no terminal.
+        if self._console.is_terminal and sys.stderr.isatty():
+            self._status = self._console.status(LiveLine(self))
             self._status.start()
         return self
 
@@ -82,19 +85,33 @@ class Progress:
             return
         stage, text = str(task["stage"]), _stage_of(task)
         if self._status is not None:
-            parts = (text, progress_of(task["progress"]), self._took())
-            self._status.update(Text(clean(" · ".join(part for part in parts if part))))
+            parts = (text, progress_of(task["progress"]))
+            self._stands = " · ".join(part for part in parts if part)
         elif text != self._said and (self.STAGES_SEEN is None or stage in self.STAGES_SEEN):
-            self.tell(f"{text} ({self._took()})")
+            self.tell(f"{text} ({self.took()})")
         self._said = text
 
     def ended(self, task: Document) -> None:
         """How it ended, and what it took."""
         usage = f" · {usage_of(task['usage'])}" if task["usage"] else ""
-        self.tell(f"{task['status']} after {self._took()}{usage}")
+        self.tell(f"{task['status']} after {self.took()}{usage}")
 
-    def _took(self) -> str:
+    def stands(self) -> str:
+        """How it is now."""
+        return " · ".join(part for part in (self._stands, self.took()) if part)
+
+    def took(self) -> str:
         return f"{time.monotonic() - self._begun:.1f} s"
+
+
+class LiveLine:
+    """Drawn anew many times a second: its time goes on though nothing is heard."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __rich__(self) -> Text:
+        return Text(clean(self._progress.stands()))
 
 
 def generating(attempt: int) -> str:
@@ -105,6 +122,8 @@ def _stage_of(task: Document) -> str:
     if task["cancel_requested_at"]:
         return "asked to stop, waiting for its worker"
     stage = str(task["stage"])
+    if stage == "accepted" and (task.get("delivery") or {}).get("state") == "delayed":
+        return f"accepted, to begin at {task['not_before']}"
     return _numbered(WORDS.get(stage, stage), task["attempts"])
 
 

@@ -18,6 +18,9 @@ UNITS = (
     (60, "min", 1, "s"),
 )
 
+NARROWEST = 6
+"""Cells of a column that gives way."""
+
 
 def print_facts(facts: Mapping[str, Any]) -> None:  # Any: whatever can be written
     width = max(map(len, facts))
@@ -39,18 +42,27 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
 def columns(
     headings: Sequence[str], rows: Sequence[Sequence[str]], edge: int | None
 ) -> Iterator[str]:
-    """Nothing without rows. ``edge``: cells that a line may take; None for as many as it needs."""
+    """Nothing without rows. ``edge``: cells that a line may take; None for as many as it needs.
+
+    The first column names things and is never cut; of the others the widest give way.
+    """
     from rich.cells import cell_len
 
     if not rows:
         return
     cells = [[clean(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    while edge is not None and sum(widths) + 2 * len(widths) - 2 > edge and len(widths) > 1:
+        widest = max(range(1, len(widths)), key=lambda column: (widths[column], column))
+        if widths[widest] <= NARROWEST:
+            break
+        widths[widest] -= 1
     for row in cells:
+        shown = [cut(cell, width) for cell, width in zip(row, widths, strict=True)]
         padded = (
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(shown, widths, strict=True)
         )
-        yield cut("  ".join(padded).rstrip(), edge)
+        yield "  ".join(padded).rstrip()
 
 
 def cut(line: str, edge: int | None) -> str:

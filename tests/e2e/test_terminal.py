@@ -178,6 +178,14 @@ def test_top_ends_by_ctrl_c_as_well(url: str) -> None:
     assert "\x1b[?1049l" in screen.raw
 
 
+def test_top_puts_the_terminal_back_when_it_is_stopped_from_elsewhere(url: str) -> None:
+    with Screen.showing(url, "top") as screen:
+        eventually_sync(lambda: screen.shows("roadmaps"))
+        screen.process.send_signal(signal.SIGTERM)
+        assert screen.ends() == 128 + signal.SIGTERM
+    assert "\x1b[?1049l" in screen.raw
+
+
 def test_off_a_terminal_top_prints_one_snapshot_in_plain_lines(url: str) -> None:
     shown = Script(url).run_now("top")
     assert (shown.code, shown.err) == (0, "")

@@ -319,7 +319,7 @@ def test_the_help_lists_every_exit_code(waymark: Any) -> None:
 
 
 def test_the_help_loads_nothing_heavy() -> None:
-    code = "import sys, waymark.__main__; print(*sys.modules)"
+    code = "import sys, waymark.app; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()

@@ -79,11 +79,20 @@ def test_metadata_is_cut_at_the_first_equals_sign() -> None:
 def test_people_see_the_stages_and_programs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     for terminal, way in ((True, "stages"), (False, "detach")):
         monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
-        assert way_of(None) == way
-        assert (way_of(True), way_of(False)) == ("wait", "detach")
-        assert way_of(None, watch=True) == way_of(True, watch=True) == "watch"
+        assert way_of(None, None) == way
+        assert (way_of(True, None), way_of(False, None)) == ("wait", "detach")
+        assert way_of(None, None, watch=True) == way_of(True, 5.0, watch=True) == "watch"
     with pytest.raises(Complaint):
-        way_of(False, watch=True)
+        way_of(False, None, watch=True)
+
+
+def test_who_says_how_long_to_wait_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal, way in ((True, "stages"), (False, "wait")):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
+        assert way_of(None, 5.0) == way
+    with pytest.raises(Complaint) as complaint:
+        way_of(False, 5.0)
+    assert complaint.value.code is ExitCode.USAGE
 
 
 # --- raw requests: what is refused before anything is asked ---
@@ -168,7 +177,7 @@ def test_columns_stand_in_line_and_keep_to_the_edge() -> None:
     assert wide[0] == "no  goal          note"
     assert wide[1] == f"1   学习机器学习  {'x' * 30}"
     assert wide[2] == "22  SQL            [2J"
-    assert list(columns(("no", "goal", "note"), rows, 12))[1] == "1   学习机…"
+    assert list(columns(("no", "goal", "note"), rows, 24))[1] == "1   学习机器…  xxxxxxxx…"
     assert list(columns(("no",), [], 12)) == []
     assert cut("short", 5) == "short"
 

@@ -29,8 +29,15 @@ NEXT = {
 }
 
 
-def way_of(wait: bool | None, *, watch: bool = False) -> Way:
-    """By what was said; without a word, people see the stages and programs go on."""
+def way_of(wait: bool | None, timeout: float | None, *, watch: bool = False) -> Way:
+    """By what was said; without a word, people see the stages and programs go on. Who says how
+    long to wait wants to wait."""
+    if timeout is not None and wait is False:
+        raise Complaint(
+            "--timeout is for who waits, --detach does not.",
+            hint="say one of them.",
+            code=ExitCode.USAGE,
+        )
     if watch and wait is False:
         raise Complaint(
             "--watch waits for the task, --detach does not.",
@@ -40,7 +47,9 @@ def way_of(wait: bool | None, *, watch: bool = False) -> Way:
     if watch:
         return "watch"
     if wait is None:
-        return "stages" if sys.stdout.isatty() else "detach"
+        if sys.stdout.isatty():
+            return "stages"
+        return "detach" if timeout is None else "wait"
     return "wait" if wait else "detach"
 
 
@@ -137,9 +146,12 @@ def _follow_history(
 
 
 def _print_detached(task: Document, place: Place, as_json: bool) -> None:
+    try:
+        print_line(task) if as_json else typer.echo(task["id"])
+    except OSError as error:
+        sentence = f"task {task['id']} is accepted, but stdout takes nothing: {error}."
+        raise Complaint(sentence) from error
     if as_json:
-        print_line(task)
         return
-    typer.echo(task["id"])
     what, command = NEXT.get(task["status"], ("follow it", "watch"))
     say(f"{task['status']}; {what} with {place.command('tasks', command, task['id'])}.")

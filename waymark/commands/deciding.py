@@ -145,7 +145,8 @@ def _selection(ids: list[int] | None, wanted: dict[str, str]) -> Selection:
 
 
 def _fulfil(wish: Wish) -> None:
-    preview = ask(wish.place, "POST", wish.path, body={"dry_run": True, **wish.selection})
+    look = {"dry_run": True, **wish.selection}
+    preview = ask(wish.place, "POST", wish.path, body=look, repeatable=True)
     shown = preview.document
     _raise_if_not_open(wish, shown)
     if wish.dry_run:
@@ -206,6 +207,9 @@ def _act(wish: Wish, shown: Document) -> Answer:
     except Complaint as complaint:
         if complaint.code is ExitCode.CONFLICT:
             complaint.hint = "nothing was done; the same command shows what there is now."
+        elif complaint.code is ExitCode.UNREACHABLE:
+            left = wish.place.command("dead", "list")
+            complaint.hint = f"it may have been done: {left} shows what is still open."
         raise
 
 

@@ -44,10 +44,16 @@ def under_key(key: str | None, command: str) -> Iterator[str]:
 
     from waymark.commands.api import one_task
 
-    words = sys.argv[1:]
+    said: list[str] = []
     if key is None:
         key = str(uuid4())
-        after = words.index(command) + 1
-        words[after:after] = ["--idempotency-key", key]
-    with one_task(key, f"`waymark {shlex.join(words)}`"):
+        said = ["--idempotency-key", key]
+    with one_task(key, repetition(command, *said)):
         yield key
+
+
+def repetition(command: str, *further: str) -> str:
+    """What was typed, with ``further`` words behind ``command``, in backquotes."""
+    words = sys.argv[1:]
+    after = words.index(command) + 1
+    return f"`waymark {shlex.join([*words[:after], *further, *words[after:]])}`"

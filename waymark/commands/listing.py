@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from waymark.commands.asking import answer_to, api, print_answer, print_line
+from waymark.commands.keys import repetition
 from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, Place, UrlOption
 from waymark.commands.run_options import metadata_of
 from waymark.commands.times import past
@@ -64,7 +65,7 @@ def list_tasks(
         "q": search,
     }
     place = Place(url, data_dir)
-    size = None if everything else _page_size(limit, place)
+    size = None if everything else _page_size(limit)
     with api(place) as client:
         if size is None:
             _list_all(client, filters, limit, as_json)
@@ -72,12 +73,12 @@ def list_tasks(
             _list_page(client, filters, size, as_json)
 
 
-def _page_size(limit: int | None, place: Place) -> int:
+def _page_size(limit: int | None) -> int:
     if limit is None or limit <= LARGEST:
         return limit or PAGE
     raise Complaint(
         f"a page has {LARGEST} tasks at most.",
-        hint=f"{place.command('tasks', 'list', '--all', '--limit', str(limit))} reads several.",
+        hint=f"{repetition('list', '--all')} reads several.",
         code=ExitCode.USAGE,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from waymark.addresses import shown
 from waymark.complaints import Complaint
 from waymark.exit_codes import ExitCode
 
@@ -33,11 +35,25 @@ UrlOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the API's document.")]
+
+
+def _number(context: typer.Context, number: float | None) -> float | None:
+    """Nothing is to last as long as nan."""
+    if number is None or math.isfinite(number):
+        return number
+    raise Complaint(
+        f"{number} is not a number that a plan or a wait could have.",
+        hint=f"`{context.command_path} --help` shows how to use it.",
+        code=ExitCode.USAGE,
+    )
+
+
 TimeoutOption = Annotated[
     float | None,
     typer.Option(
         "--timeout",
         min=0,
+        callback=_number,
         metavar="SECONDS",
         help="Wait this long at most, then exit with 6.",
     ),
@@ -63,7 +79,8 @@ LevelOption = Annotated[
     ),
 ]
 HoursOption = Annotated[
-    float | None, typer.Option("--hours", metavar="HOURS", help="Hours of study a week.")
+    float | None,
+    typer.Option("--hours", metavar="HOURS", callback=_number, help="Hours of study a week."),
 ]
 WeeksOption = Annotated[
     int | None, typer.Option("--weeks", metavar="WEEKS", help="Weeks the plan may take.")
@@ -124,7 +141,7 @@ class Place:
 
     def command(self, *words: str) -> str:
         """A command that goes to the same place, in backquotes."""
-        told = [] if self.url is None else ["--url", self.url]
+        told = [] if self.url is None else ["--url", shown(self.url)]
         return f"`waymark {shlex.join([*words, *told, *self.on_data_dir()])}`"
 
     def up(self) -> str:
@@ -149,8 +166,6 @@ def seconds_of(text: str, option: str, units: Mapping[str, float] = UNITS) -> fl
 
 def deadline_of(text: str | None) -> int | None:
     """Whole seconds, as the API takes them. A number alone is seconds, too."""
-    import math
-
     if text is None:
         return None
     return math.ceil(seconds_of(text, "--deadline", UNITS | {"": 1.0}))
@@ -162,11 +177,13 @@ def _checked_url(url: str, where: str) -> str:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and not parts.query and not parts.fragment
+        (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
     if not usable:
         raise Complaint(
-            f"{where} “{url}” is not the address of an API.",
+            f"{where} “{shown(url)}” is not the address of an API.",
             hint=f"it looks like {DEFAULT_URL}.",
             code=ExitCode.USAGE,
         )

@@ -6,12 +6,14 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from waymark.commands.asking import api
+from waymark.commands.keys import repetition
 from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, Place, UrlOption
 from waymark.commands.plain import Command
 from waymark.complaints import Complaint
@@ -20,6 +22,8 @@ from waymark.exit_codes import ExitCode
 if TYPE_CHECKING:
     from waymark.documents import Documents
     from waymark.exchange import Answer, Call
+
+MAKES_TASKS = re.compile(r"^/v1/tasks(:batch|/[^/]+/retry)?$")
 
 Fields = list[tuple[str, Any]]
 """Any: whatever JSON can hold."""
@@ -58,8 +62,9 @@ def raw_api(
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
 ) -> None:
     """Ask the API anything. A problem goes to stderr, and the exit code tells its kind."""
-    call = _call(method.upper(), path, _fields(fields), _headers(headers), source)
-    with api(Place(url, data_dir)) as client:
+    said = _headers(headers)
+    call = _call(method.upper(), path, _fields(fields), said, source)
+    with api(Place(url, data_dir)) as client, _one_task(call, said):
         for answer in _answers(client, call, paginate):
             _print(answer, include)
 
@@ -67,15 +72,38 @@ def raw_api(
 def _call(
     method: str, path: str, fields: Fields, headers: dict[str, str], source: str | None
 ) -> Call:
+    from urllib.parse import urlencode
+
     from waymark.exchange import Call
 
     if not path.startswith("/"):
         path = f"/{path}"
-    if method in ("GET", "HEAD", "DELETE"):
+    if method in ("GET", "DELETE"):
         _refuse(source is not None, f"{method} has no body: --input is for POST.")
-        return Call(method, path, {name: _text(value) for name, value in fields}, None, headers)
+        query = urlencode([(name, _text(value)) for name, value in fields])
+        onward = ("&" if "?" in path else "?") if query else ""
+        return Call(method, f"{path}{onward}{query}", {}, None, headers)
     _refuse(source is not None and bool(fields), "--input is the whole body: leave -f out.")
     return Call(method, path, {}, _nested(fields) if source is None else _read(source), headers)
+
+
+@contextmanager
+def _one_task(call: Call, headers: dict[str, str]) -> Iterator[None]:
+    """A request that makes a task gets a key, by which it is found if no answer comes."""
+    from uuid import uuid4
+
+    from waymark.commands.api import one_task
+
+    name = "Idempotency-Key"
+    given = {key.lower(): value for key, value in headers.items()}.get(name.lower())
+    if call.method != "POST" or not MAKES_TASKS.search(call.path):
+        yield
+        return
+    key = given or str(uuid4())
+    headers[name] = key
+    said = [] if given else ["-H", f"{name}:{key}"]
+    with one_task(key, repetition("api", *said)):
+        yield
 
 
 def _answers(client: Documents, call: Call, paginate: bool) -> Iterator[Answer]:
@@ -117,9 +145,14 @@ def _fields(pairs: list[str] | None) -> Fields:
 
 def _value(text: str) -> Any:  # Any: whatever JSON can hold
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
     except ValueError:
         return text
+
+
+def _no_number(text: str) -> None:
+    """NaN and Infinity are none in JSON (RFC 8259)."""
+    raise ValueError(text)
 
 
 def _text(value: Any) -> str:  # Any: as above
@@ -144,7 +177,13 @@ def _headers(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or ():
         name, sign, value = pair.partition(":")
         _refuse(not name or not sign, f"“{pair}” is no header: it looks like Prefer:wait=5.")
-        headers[name.strip()] = value.strip()
+        name, value = name.strip(), value.strip()
+        _refuse(not f"{name}{value}".isascii(), f"“{pair}” is no header: it is not ASCII.")
+        _refuse(
+            name.lower() == "accept" and "event-stream" in value,
+            "a stream has no end: `waymark tasks watch ID` follows one.",
+        )
+        headers[name] = value
     return headers
 
 

@@ -88,7 +88,7 @@ def retry(
         "not_before": ahead(not_before, "--not-before"),
         "metadata": metadata_of(metadata),
     }
-    place, way = Place(url, data_dir), way_of(wait)
+    place, way = Place(url, data_dir), way_of(wait, timeout)
     with api(place) as client:
         with under_key(idempotency_key, "retry") as key:
             task = client.ask(calls.retry(task_id, _patch(said), run, key), dict)

@@ -98,7 +98,7 @@ def submit(
         "not_before": ahead(not_before, "--not-before"),
         "metadata": metadata_of(metadata),
     }
-    place, way = Place(url, data_dir), way_of(wait, watch=live)
+    place, way = Place(url, data_dir), way_of(wait, timeout, watch=live)
     with api(place) as client:
         with under_key(idempotency_key, "submit") as key:
             task = client.submit(request, key, **options)

@@ -24,14 +24,15 @@ def ahead(text: str | None, option: str) -> str | None:
 
 
 def moment(text: str | None, option: str, direction: int) -> datetime | None:
-    """With its zone. ``direction``: that of a distance such as 2h, ``PAST`` or ``AHEAD``."""
+    """In UTC. ``direction``: that of a distance such as 2h, ``PAST`` or ``AHEAD``."""
     if text is None:
         return None
-    if re.fullmatch(r"[0-9.]+[a-z]+", text):
-        seconds = direction * seconds_of(text, option, DAYS)
-        return datetime.now(UTC) + timedelta(seconds=seconds)
     try:
+        if re.fullmatch(r"[0-9.]+[a-z]+", text):
+            distance = timedelta(seconds=seconds_of(text, option, DAYS))
+            return datetime.now(UTC) + direction * distance
         time = datetime.fromisoformat(text)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise Complaint(
             f"“{text}” is not a time for {option}.",
@@ -39,8 +40,7 @@ def moment(text: str | None, option: str, direction: int) -> datetime | None:
             "or a distance: 30m, 2h, 3d.",
             code=ExitCode.USAGE,
         ) from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _written(time: datetime | None) -> str | None:
-    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return None if time is None else time.isoformat().replace("+00:00", "Z")
