@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import text
 
 from api_service import queries
+from api_service.existing import existing
 from api_service.problems import Problem
 from shared.database import Database, repeated
 from shared.lifecycle import TaskStatus
@@ -48,11 +49,7 @@ async def cancel(
     patience = database.settings.database_command_timeout
     if changed := await repeated(once, patience):
         log.info("task_cancel", task_id=task_id, status=changed)
-    task = await queries.task_by_id(database, tenant_id, task_id)
-    if task is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    if task["deleted_at"]:
-        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    task = existing(task_id, await queries.task_by_id(database, tenant_id, task_id))
     if task["cancel_requested_at"] is not None or task["status"] == TaskStatus.CANCELED:
         return Cancellation(dict(task))
     if versions is not None and task["version"] not in versions:

@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import text
 
 from api_service import queries
+from api_service.existing import existing
 from api_service.problems import Problem
 from shared.database import Database, repeated
 
@@ -25,11 +26,7 @@ async def erase(database: Database, tenant_id: str, task_id: UUID) -> None:
     if await repeated(once, database.settings.database_command_timeout):
         log.info("task_deleted", task_id=task_id)
         return
-    task = await queries.mark_of(database, tenant_id, task_id)
-    if task is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    if task["deleted_at"]:
-        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    task = existing(task_id, await queries.mark_of(database, tenant_id, task_id))
     raise Problem("task-not-ended", f"Task {task_id} is {task['status']}.")
 
 

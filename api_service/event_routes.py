@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api_service import queries
 from api_service.caller import Caller, Services
 from api_service.documented import problems_of
+from api_service.existing import existing
 from api_service.problems import Problem
 from api_service.queries import Row
 from api_service.schemas import task_view
@@ -61,11 +62,7 @@ async def get_events(
     after = query.after if last_event_id is None else _seq(last_event_id)
     if STREAM not in accept.lower():
         return await _page(services, caller, task_id, after or 0, query.limit)
-    row = await services.reads.task(caller.tenant_id, task_id)
-    if row is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    if row["deleted_at"]:
-        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    row = existing(task_id, await services.reads.task(caller.tenant_id, task_id))
     ended = TaskStatus(row["status"]).terminal
     if after is None:
         snapshot = await _snapshot(services, row)
@@ -91,10 +88,7 @@ async def _page(
     rows = await queries.events_after(
         services.database, caller.tenant_id, task_id, after=after, limit=limit + 1
     )
-    if rows is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    if rows and rows[0]["deleted_at"]:
-        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    existing(task_id, rows[0] if rows else None)
     found = [EventView.model_validate(dict(row)) for row in rows if row["seq"] is not None]
     page = EventPage(data=found[:limit], has_more=len(found) > limit)
     return Response(page.model_dump_json(), media_type="application/json")

@@ -12,10 +12,10 @@ from fastapi import Header, Request, Response
 
 from api_service.caller import CallerIdentity, ServiceSet, caller_of
 from api_service.changes import Mark
+from api_service.existing import existing
 from api_service.frame import only_waits
 from api_service.hanging_up import unless_gone
 from api_service.prefer import wait_of
-from api_service.problems import Problem
 from api_service.queries import Row
 from api_service.schemas import task_view
 from api_service.submission import Submission
@@ -104,11 +104,11 @@ class TaskLook:
 
     async def _task(self, task_id: UUID) -> Row:
         found = await self.services.reads.task(self.caller.tenant_id, task_id)
-        return _there(task_id, found)
+        return existing(task_id, found)
 
     async def _mark(self, task_id: UUID) -> Row:
         found = await self.services.reads.mark(self.caller.tenant_id, task_id)
-        return _there(task_id, found)
+        return existing(task_id, found)
 
     async def _answer(
         self, status: int, row: Row, waited: bool, further: Mapping[str, str] | None = None
@@ -131,14 +131,6 @@ class TaskLook:
     @staticmethod
     def _is(mark: Row, known: Sequence[str]) -> bool:
         return etag_of(mark).strip('"') in known
-
-
-def _there(task_id: UUID, found: Row | None) -> Row:
-    if found is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    if found["deleted_at"]:
-        raise Problem("task-deleted", f"Task {task_id} was deleted.")
-    return found
 
 
 def _ended(row: Row) -> bool:

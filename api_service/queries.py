@@ -75,24 +75,20 @@ def _with_documents(row: dict[str, Any]) -> Row:
 
 async def events_after(
     database: Database, tenant_id: str, task_id: UUID, *, after: int, limit: int
-) -> Sequence[RowMapping] | None:
-    """At most ``limit`` events with a greater ``seq``; None when there is no such task. One row
+) -> Sequence[RowMapping]:
+    """At most ``limit`` events with a greater ``seq``; none when there is no such task. One row
     alone without ``seq`` says: none."""
     async with database.autocommit() as connection:
         which = {"tenant_id": tenant_id, "task_id": task_id, "after": after, "limit": limit}
-        found = (await connection.execute(EVENTS, which)).mappings().all()
-    return found or None
+        return (await connection.execute(EVENTS, which)).mappings().all()
 
 
-async def attempts_of(
-    database: Database, tenant_id: str, task_id: UUID
-) -> Sequence[RowMapping] | None:
+async def attempts_of(database: Database, tenant_id: str, task_id: UUID) -> Sequence[RowMapping]:
     """Starts and ends of the task's attempts, each with the steps that were run last under its
-    lease; None when there is no such task. One row alone without ``seq`` says: none yet."""
+    lease; nothing when there is no such task. One row alone without ``seq`` says: none yet."""
     async with database.autocommit() as connection:
         who = {"tenant_id": tenant_id, "task_id": task_id}
-        found = (await connection.execute(ATTEMPTS, who)).mappings().all()
-    return found or None
+        return (await connection.execute(ATTEMPTS, who)).mappings().all()
 
 
 async def roadmap_by_id(database: Database, tenant_id: str, roadmap_id: UUID) -> RowMapping | None:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from api_service import queries
+from api_service.existing import existing
 from api_service.problems import Problem, from_validation
 from api_service.schemas import TaskRetry, TaskSubmission
 from api_service.submission import NewTask, Submission, Submissions, fingerprint
@@ -26,11 +27,8 @@ async def retry(
 ) -> Submission:
     """Raises Problem for a task that is not there, was deleted or has not ended, and when the
     patched input breaks a rule."""
-    parent = await queries.task_by_id(submissions.database, tenant_id, parent_id)
-    if parent is None:
-        raise Problem("task-not-found", f"There is no task {parent_id}.")
-    if parent["deleted_at"]:
-        raise Problem("task-deleted", f"Task {parent_id} was deleted.")
+    found = await queries.task_by_id(submissions.database, tenant_id, parent_id)
+    parent = existing(parent_id, found)
     if not TaskStatus(parent["status"]).terminal:
         raise Problem("task-not-ended", f"Task {parent_id} is {parent['status']}.")
     new = NewTask.of(

@@ -11,6 +11,7 @@ from api_service import attempts, batches, erasure, listing, queries, retrying
 from api_service.caller import Caller, IdempotencyKey, Services, Tenant, Trace
 from api_service.cancellation import cancel
 from api_service.documented import SUBMITTING, problems_of
+from api_service.existing import existing
 from api_service.listing import TaskQuery, task_query
 from api_service.looking import Prefer, etag_of, look_of, versions_of
 from api_service.problems import Problem
@@ -173,10 +174,7 @@ async def delete_task(task_id: UUID, services: Services, tenant: Tenant) -> Resp
 )
 async def get_attempts(task_id: UUID, services: Services, tenant: Tenant) -> AttemptList:
     rows = await queries.attempts_of(services.database, tenant, task_id)
-    if rows is None:
-        raise Problem("task-not-found", f"There is no task {task_id}.")
-    if rows[0]["deleted_at"]:
-        raise Problem("task-deleted", f"Task {task_id} was deleted.")
+    existing(task_id, rows[0] if rows else None)
     return attempts.attempts(rows)
 
 

@@ -33,6 +33,6 @@ def delete(
             say("it was erased before.")
             return
         if complaint.code is ExitCode.CONFLICT:
-            complaint.hint = f"stop it first with {place.command('tasks', 'cancel', task_id)}."
+            complaint.hint = f"{place.command('tasks', 'cancel', task_id)} cancels it."
         raise
     say("erased.")
