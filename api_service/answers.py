@@ -91,7 +91,12 @@ _PAGE = ("Link?",)
 GOOD: dict[str, dict[int, Good]] = {
     "submit_task": _MADE,
     "retry_task": _MADE,
-    "submit_batch": {202: Good("What became of each submission, in the order of the request.")},
+    "submit_batch": {
+        202: Good(
+            "What became of each submission, in the order of the request.",
+            ("Idempotent-Replayed?",),
+        )
+    },
     "list_tasks": {200: Good("A page of tasks.", ("Link",), ("first_task", "next_tasks"))},
     "get_task": {
         200: Good("The task as it is now.", LOOK, (*OPEN_LINKS, "retry", "delete", "roadmap")),

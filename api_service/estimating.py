@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 
 from api_service.model_costs import ModelCosts
 from api_service.planner import Plan, Planner, Refusal
-from api_service.schemas import NewRoadmapRequest, TaskSubmission
+from api_service.schemas import TaskSubmission
+from shared.roadmap import RoadmapRequest
 from shared.views import Estimate, TaskFailure, Validation
 
 USUAL_CONCEPTS = 30
@@ -53,7 +54,7 @@ class Estimates:
         )
 
 
-def usual_plan(request: NewRoadmapRequest, today: date) -> Plan:
+def usual_plan(request: RoadmapRequest, today: date) -> Plan:
     """For a goal of which nothing is known, fitted to the learner's time as a model is told to."""
     pace, weeks = request.hours_per_week, request.weeks_from(request.start_date or today)
     usual = USUAL_CONCEPTS * USUAL_HOURS

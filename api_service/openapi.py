@@ -129,7 +129,7 @@ def _restore_examples(schemas: Document) -> None:
 
 def _describe_patch(schemas: Document) -> None:
     """A retry's input is a merge patch: any field of an input, and null to take it out."""
-    fields = schemas["NewRoadmapRequest"]["properties"]
+    fields = schemas["RoadmapRequest"]["properties"]
     patch = schemas["TaskRetry"]["properties"]["input"]
     patch["additionalProperties"] = False
     patch["properties"] = {

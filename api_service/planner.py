@@ -151,6 +151,8 @@ async def _exchange(process: Process, line: bytes) -> bytes:
     """The answer; a part of it, or nothing, if the process has ended."""
     assert process.stdin is not None  # noqa: S101 - both are pipes
     assert process.stdout is not None  # noqa: S101
+    if process.stdin.is_closing():  # its end has been noticed: uvloop would raise RuntimeError
+        return b""
     process.stdin.write(line)
     await process.stdin.drain()
     return await process.stdout.readline()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,8 @@ from api_service.existing import existing
 from api_service.problems import Problem, from_validation
 from api_service.schemas import TaskRetry, TaskSubmission
 from api_service.submission import NewTask, Submission, Submissions, fingerprint
+from api_service.timeliness import first_day, untimely
+from shared.database import Database
 from shared.lifecycle import Priority, TaskStatus
 
 
@@ -26,22 +28,29 @@ async def retry(
     traceparent: str,
 ) -> Submission:
     """Raises Problem for a task that is not there, was deleted or has not ended, and when the
-    patched input breaks a rule."""
-    found = await queries.task_by_id(submissions.database, tenant_id, parent_id)
-    parent = existing(parent_id, found)
-    if not TaskStatus(parent["status"]).terminal:
-        raise Problem("task-not-ended", f"Task {parent_id} is {parent['status']}.")
+    patched input breaks a rule; unless the key has made the new one before."""
+    said = wish.model_dump(mode="json", exclude_none=True)
+    request_hash = fingerprint("POST", f"/v1/tasks/{parent_id}/retry", said)
+    try:
+        body = _submission(await _ended(submissions.database, tenant_id, parent_id), wish)
+    except Problem as refusal:
+        return await submissions.earlier(tenant_id, key, request_hash, refusal)
     new = NewTask.of(
-        _submission(parent, wish),
+        body,
         tenant_id=tenant_id,
         key=key,
         traceparent=traceparent,
-        request_hash=fingerprint(
-            "POST", f"/v1/tasks/{parent_id}/retry", wish.model_dump(mode="json", exclude_unset=True)
-        ),
+        request_hash=request_hash,
         parent_id=parent_id,
     )
-    return await submissions.submit(new)
+    return await submissions.submit(new, untimely(body))
+
+
+async def _ended(database: Database, tenant_id: str, task_id: UUID) -> queries.Row:
+    task = existing(task_id, await queries.task_by_id(database, tenant_id, task_id))
+    if not TaskStatus(task["status"]).terminal:
+        raise Problem("task-not-ended", f"Task {task_id} is {task['status']}.")
+    return task
 
 
 def _submission(parent: queries.Row, wish: TaskRetry) -> TaskSubmission:
@@ -62,8 +71,9 @@ def _submission(parent: queries.Row, wish: TaskRetry) -> TaskSubmission:
 
 def _without_past_start(given: dict[str, Any], wish: TaskRetry) -> dict[str, Any]:
     start = given.get("start_date")
-    today = (datetime.now(UTC) - timedelta(hours=12)).date()
-    if start is None or "start_date" in wish.input or date.fromisoformat(start) >= today:
+    if start is None or "start_date" in wish.input:
+        return given
+    if date.fromisoformat(start) >= first_day(datetime.now(UTC)):
         return given
     return {name: value for name, value in given.items() if name != "start_date"}
 

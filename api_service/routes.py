@@ -17,6 +17,7 @@ from api_service.looking import Prefer, etag_of, look_of, versions_of
 from api_service.problems import Problem
 from api_service.schemas import BatchSubmission, TaskRetry, TaskSubmission, task_view
 from api_service.submission import NewTask
+from api_service.timeliness import untimely
 from shared.views import AttemptList, BatchResult, RoadmapView, TaskPage, TaskView
 
 router = APIRouter(prefix="/v1")
@@ -65,7 +66,7 @@ async def submit_task(
     it ended while `Prefer: wait=N` held the answer back."""
     look = look_of(request, prefer)
     new = NewTask.of(body, tenant_id=look.caller.tenant_id, key=key, traceparent=trace)
-    submission = await look.services.submissions.submit(new)
+    submission = await look.services.submissions.submit(new, untimely(body))
     look.services.doorbell.ring()
     return await look.accepted(submission)
 
@@ -77,14 +78,21 @@ async def submit_task(
     responses=problems_of(*SUBMITTING, "batch-rejected"),
 )
 async def submit_batch(
-    body: BatchSubmission, services: Services, caller: Caller, key: IdempotencyKey, trace: Trace
+    body: BatchSubmission,
+    services: Services,
+    caller: Caller,
+    key: IdempotencyKey,
+    trace: Trace,
+    response: Response,
 ) -> BatchResult:
     """All that is accepted is committed in one transaction. What breaks a rule gets a problem of
     its own; with `atomic` it refuses all."""
-    result = await batches.submit(
+    result, replayed = await batches.submit(
         services.submissions, body, tenant_id=caller.tenant_id, key=key, traceparent=trace
     )
-    if result.accepted:
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    elif result.accepted:
         services.doorbell.ring()
     return result
 

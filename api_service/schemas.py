@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Literal, Self
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic.config import JsonDict
 from sqlalchemy import RowMapping
 
 from shared.lifecycle import Priority, Stage, TaskStatus
-from shared.roadmap import CalendarDate, RoadmapRequest, Shape
+from shared.roadmap import RoadmapRequest, Shape
 from shared.views import (
     Delivery,
     Links,
@@ -24,38 +24,13 @@ from shared.views import (
     TaskView,
 )
 
-FARTHEST_START = timedelta(days=5 * 365)
-"""A plan that starts in 9999 would end where no calendar reaches."""
-
-SHORTEST_PLAN = timedelta(days=6)
-"""From its first day to its last."""
-
 LONGEST_DEADLINE = 30 * 86_400
 """Seconds. A task that may take longer needs no deadline."""
-
-LONGEST_WAIT = timedelta(days=365)
-"""Until a task may begin. Longer plans are their owner's to keep."""
 
 WRITTEN_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]", re.ASCII | re.IGNORECASE)
 
 MOST_METADATA = 50
 MOST_IN_BATCH = 100
-
-
-def _within_reach(value: date) -> date:
-    """Somewhere on Earth it is still the day that it was in UTC twelve hours ago."""
-    now = datetime.now(UTC)
-    if value < (now - timedelta(hours=12)).date():
-        raise ValueError("lies in the past; send today's date or a later one")
-    if value > (now + FARTHEST_START).date():
-        raise ValueError("lies too far ahead; send a date within the next five years")
-    return value
-
-
-def _a_week_ahead(value: date) -> date:
-    if _within_reach(value) < (datetime.now(UTC) + SHORTEST_PLAN).date():
-        raise ValueError("is less than a week ahead; send a later date")
-    return value
 
 
 def _written_as_time(value: object) -> object:
@@ -70,12 +45,6 @@ def _in_utc(value: datetime) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("lies beyond the calendar; send a time of this century") from None
-
-
-def _within_a_year(value: datetime) -> datetime:
-    if value > datetime.now(UTC) + LONGEST_WAIT:
-        raise ValueError("lies too far ahead; send a time within the next year")
-    return value
 
 
 def storable(value: str) -> str:
@@ -97,26 +66,18 @@ Metadata = Annotated[
 ]
 PriorityName = Literal["high", "normal", "low"]
 Deadline = Annotated[int, Field(ge=1, le=LONGEST_DEADLINE, strict=True)]
-NotBefore = Annotated[Moment, AfterValidator(_within_a_year)]
-
-
-class NewRoadmapRequest(RoadmapRequest):
-    """A request as it comes in. Once accepted, its start date may pass while it waits."""
-
-    start_date: Annotated[CalendarDate, AfterValidator(_within_reach)] | None = None
-    until: Annotated[CalendarDate, AfterValidator(_a_week_ahead)] | None = None
 
 
 class TaskSubmission(Shape):
-    """The body of ``POST /v1/tasks``."""
+    """The body of ``POST /v1/tasks``. What of it depends on the clock: timeliness.py."""
 
-    input: NewRoadmapRequest
+    input: RoadmapRequest
     priority: PriorityName = "normal"
     deadline_seconds: Deadline | None = Field(
         default=None,
         description="From acceptance on; a task that is not done by then fails. None if absent.",
     )
-    not_before: NotBefore | None = Field(
+    not_before: Moment | None = Field(
         default=None, description="No worker begins before; at once if absent or past."
     )
     metadata: Metadata = Field(
@@ -124,14 +85,6 @@ class TaskSubmission(Shape):
         description=f"The client's own: at most {MOST_METADATA} keys of 1 to 40 characters, "
         "values of at most 500. Tasks can be listed by it.",
     )
-
-    @model_validator(mode="after")
-    def _can_begin_in_time(self) -> Self:
-        if self.deadline_seconds is None or self.not_before is None:
-            return self
-        if self.not_before >= datetime.now(UTC) + timedelta(seconds=self.deadline_seconds):
-            raise ValueError("deadline_seconds ends before not_before: make it longer, or drop one")
-        return self
 
     @property
     def rank(self) -> Priority:
@@ -147,7 +100,7 @@ class TaskRetry(Shape):
     )
     priority: PriorityName | None = None
     deadline_seconds: Deadline | None = None
-    not_before: NotBefore | None = None
+    not_before: Moment | None = None
     metadata: Metadata | None = None
 
 

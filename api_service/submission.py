@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from api_service.problems import Problem
@@ -97,44 +98,32 @@ class NewTask:
 class Submission:
     """What a submission led to: a new task, or the one that an earlier submission had made."""
 
-    new: NewTask
-    created_at: datetime
-    found: Mapping[str, Any] | None = None
-    """The task's row, if it was there before."""
+    task: Mapping[str, Any]
+    """Its row. Of a new task it is known without reading: what was sent, and the defaults."""
+    replayed: bool = False
+    """Not when our own first try, thought lost, had made it."""
 
-    @property
-    def replayed(self) -> bool:
-        """Not when our own first try, thought lost, had made it."""
-        return self.found is not None and self.found["id"] != self.new.id
-
-    @property
-    def task(self) -> Mapping[str, Any]:
-        """The row. Of a new task it is known without reading: what was sent, and the defaults."""
-        return self.found or DEFAULTS | {
-            "id": self.new.id,
-            "request_hash": self.new.request_hash,
-            "priority": self.new.priority,
-            "input": json.loads(self.new.input),
-            "metadata": json.loads(self.new.metadata),
-            "parent_id": self.new.parent_id,
-            "created_at": self.created_at,
-            "available_at": self.due_at,
-            "due_at": self.due_at,
-            "not_before": self.new.not_before,
-            "delayed": self.due_at > self.created_at,
-            "deadline_at": self.deadline_at,
-        }
-
-    @property
-    def due_at(self) -> datetime:
-        """Of a new task, as the insert has computed it."""
-        return max(self.created_at, self.new.not_before or self.created_at)
-
-    @property
-    def deadline_at(self) -> datetime | None:
-        """As ``due_at``."""
-        seconds = self.new.deadline_seconds
-        return None if seconds is None else self.created_at + timedelta(seconds=seconds)
+    @classmethod
+    def made(cls, new: NewTask, at: datetime) -> Submission:
+        due_at = max(at, new.not_before or at)
+        seconds = new.deadline_seconds
+        return cls(
+            DEFAULTS
+            | {
+                "id": new.id,
+                "request_hash": new.request_hash,
+                "priority": new.priority,
+                "input": json.loads(new.input),
+                "metadata": json.loads(new.metadata),
+                "parent_id": new.parent_id,
+                "created_at": at,
+                "available_at": due_at,
+                "due_at": due_at,
+                "not_before": new.not_before,
+                "delayed": due_at > at,
+                "deadline_at": None if seconds is None else at + timedelta(seconds=seconds),
+            }
+        )
 
 
 DEFAULTS = {
@@ -169,11 +158,14 @@ class Submissions:
         alone = max(1, database.settings.database_pool - 2)
         self.commits = SharedCommit(self._insert_once, side_by_side=alone)
 
-    async def submit(self, new: NewTask) -> Submission:
+    async def submit(self, new: NewTask, refusal: Problem | None = None) -> Submission:
         """Write the task down; when this returns, it is committed.
 
-        Raises Problem when the key was used for another request, or no tasks are accepted.
+        Raises Problem when the key was used for another request, or no tasks are accepted; and
+        ``refusal``, what speaks against a new task, unless the key has made this one before.
         """
+        if refusal is not None:
+            return await self.earlier(new.tenant_id, new.idempotency_key, new.request_hash, refusal)
         now = asyncio.get_running_loop().time
         deadline = now() + self.database.settings.database_command_timeout
 
@@ -184,7 +176,7 @@ class Submissions:
         with timed():
             made = await self._persistently(once, new, deadline)
         await failpoint("api.committed")
-        return _same_request(made)
+        return made
 
     async def submit_all(self, batch: Sequence[NewTask]) -> list[Submission]:
         """Write them all down in one transaction, or none; the same rules as for ``submit``."""
@@ -192,12 +184,31 @@ class Submissions:
         deadline = now() + self.database.settings.database_command_timeout
 
         async def once(_contested: bool) -> list[Submission]:
-            created = await self._insert_once(batch)
-            return [await self._made(new, at) for new, at in zip(batch, created, strict=True)]
+            async with self.database.begin() as session:
+                connection = await session.connection()
+                created = await _insert(connection, batch)
+                made = [
+                    await _made(connection, new, at) for new, at in zip(batch, created, strict=True)
+                ]
+            _report(batch, created)
+            return made
 
         made = await self._persistently(once, batch[0], deadline)
         await failpoint("api.committed")
-        return [_same_request(one) for one in made]
+        return made
+
+    async def earlier(
+        self, tenant_id: str, key: str | None, request_hash: bytes, otherwise: Problem
+    ) -> Submission:
+        """The task that the same request has made before; raises ``otherwise`` if there is none."""
+        for row in await self.under(tenant_id, () if key is None else (key,)):
+            return same_request(row, request_hash)
+        raise otherwise
+
+    async def under(self, tenant_id: str, keys: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        """The tasks that these keys stand for."""
+        async with self.database.autocommit() as connection:
+            return await _found(connection, tenant_id, [], keys)
 
     async def close(self) -> None:
         """Finish what is pending."""
@@ -214,6 +225,8 @@ class Submissions:
         for tries in itertools.count(1):
             try:
                 return await once(contested)
+            except Problem:
+                raise
             except Exception as error:
                 rival = sqlstate(error) in CONFLICTS
                 contested = contested or rival
@@ -228,40 +241,61 @@ class Submissions:
 
     async def _insert_once(self, batch: Sequence[NewTask]) -> list[datetime | None]:
         """When each task was created; None where it, or another under its key, was there before."""
-        columns = ([getattr(new, name) for new in batch] for name in NewTask.__slots__)
         async with self.database.autocommit() as connection:
-            found = await connection.exec_driver_sql(INSERT_ONCE, (PATIENCE, *columns))
-            made = found.one()
-            ids = frozenset(made.ids or ())
-            created = [made.created_at if new.id in ids else None for new in batch]
+            created = await _insert(connection, batch)
             # At once, while the answer to COMMIT is fresh: the relay is quick.
-            _report([new for new, at in zip(batch, created, strict=True) if at])
-        metrics.SUBMISSION_BATCH_SIZE.observe(len(batch))
+            _report(batch, created)
         return created
 
     async def _made(self, new: NewTask, created_at: datetime | None) -> Submission:
-        """What the insert has made of it, or what was there: the first task under the key, or this
-        very one after a lost COMMIT."""
         if created_at:
-            return Submission(new, created_at)
-        parameters = {"id": new.id, "tenant_id": new.tenant_id, "key": new.idempotency_key}
+            return Submission.made(new, created_at)
         async with self.database.autocommit() as connection:
-            found = (await connection.execute(FIRST_UNDER_KEY, parameters)).one_or_none()
-        if found is None:  # nothing stood in its way but an operator
-            raise Problem("intake-paused", "The submission was not accepted.")
-        if found.id == new.id:
-            _report([new])
-        return Submission(new, found.created_at, found._asdict())
+            return await _made(connection, new, None)
 
 
-def _same_request(made: Submission) -> Submission:
-    if not made.replayed:
-        return made
-    if made.task["request_hash"] != made.new.request_hash:
-        raise Problem("idempotency-key-reused", f"The key was used for task {made.task['id']}.")
-    if made.task["deleted_at"]:
-        raise Problem("task-deleted", f"The key was used for task {made.task['id']}.")
-    return made
+async def _insert(connection: AsyncConnection, batch: Sequence[NewTask]) -> list[datetime | None]:
+    """When each task was created; None where it, or another under its key, was there before."""
+    columns = ([getattr(new, name) for new in batch] for name in NewTask.__slots__)
+    made = (await connection.exec_driver_sql(INSERT_ONCE, (PATIENCE, *columns))).one()
+    metrics.SUBMISSION_BATCH_SIZE.observe(len(batch))
+    ids = frozenset(made.ids or ())
+    return [made.created_at if new.id in ids else None for new in batch]
+
+
+async def _made(
+    connection: AsyncConnection, new: NewTask, created_at: datetime | None
+) -> Submission:
+    """What the insert has made of it, or what was there: the first task under the key, or this
+    very one after a lost COMMIT."""
+    if created_at:
+        return Submission.made(new, created_at)
+    keys = [] if new.idempotency_key is None else [new.idempotency_key]
+    rows = await _found(connection, new.tenant_id, [new.id], keys)
+    if not rows:  # nothing stood in its way but an operator
+        raise Problem("intake-paused", "The submission was not accepted.")
+    (row,) = rows
+    if row["id"] != new.id:
+        return same_request(row, new.request_hash)
+    _report([new], [row["created_at"]])
+    return Submission(row)
+
+
+async def _found(
+    connection: AsyncConnection, tenant_id: str, ids: Sequence[UUID], keys: Sequence[str]
+) -> Sequence[Mapping[str, Any]]:
+    who = {"tenant_id": tenant_id, "ids": list(ids), "keys": list(keys)}
+    found = await connection.execute(THERE, who)
+    return [row._asdict() for row in found]
+
+
+def same_request(row: Mapping[str, Any], request_hash: bytes) -> Submission:
+    """What a request finds under its key. Raises Problem if that is of another, or was deleted."""
+    if row["request_hash"] != request_hash:
+        raise Problem("idempotency-key-reused", f"The key was used for task {row['id']}.")
+    if row["deleted_at"]:
+        raise Problem("task-deleted", f"The key was used for task {row['id']}.")
+    return Submission(row, replayed=True)
 
 
 def _in_progress() -> Problem:
@@ -272,7 +306,8 @@ def _in_progress() -> Problem:
     )
 
 
-def _report(committed: Sequence[NewTask]) -> None:
+def _report(batch: Sequence[NewTask], created: Sequence[datetime | None]) -> None:
+    committed = [new for new, at in zip(batch, created, strict=True) if at]
     metrics.ACCEPTED.inc(len(committed))
     for new in committed:
         log.info(logs.TASK_COMMITTED, task_id=new.id, traceparent=new.traceparent)
@@ -311,11 +346,11 @@ INSERT_ONCE = """
     SELECT min(created_at) AS created_at, array_agg(id) AS ids FROM task
 """
 
-FIRST_UNDER_KEY = with_documents(
+THERE = with_documents(
     f"""
     SELECT {COLUMNS}, CAST(NULL AS integer) AS position
     FROM tasks AS task LEFT JOIN outbox_messages AS message ON message.task_id = task.id
     WHERE task.tenant_id = :tenant_id
-      AND (task.id = :id OR task.idempotency_key = CAST(:key AS text))
+      AND (task.id = ANY(:ids) OR task.idempotency_key = ANY(:keys))
     """  # noqa: S608 - fixed text
 )

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping, text
 from uuid_utils.compat import uuid7
 
-from api_service.schemas import NewRoadmapRequest, TaskSubmission
+from api_service.schemas import TaskSubmission
 from api_service.submission import NewTask, Submissions
 from relay_service.relay import Relay
 from shared.database import Database
@@ -29,7 +29,7 @@ from worker_service.leases import Leases
 
 
 def new_task(goal: str = "Learn SQL", *, key: str | None = None, **body: Any) -> NewTask:
-    submission = TaskSubmission(input=NewRoadmapRequest(goal=goal), **body)
+    submission = TaskSubmission(input=RoadmapRequest(goal=goal), **body)
     return NewTask.of(submission, tenant_id="default", key=key, traceparent=None)
 
 

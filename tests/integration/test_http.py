@@ -27,6 +27,9 @@ from tests.http import JSON, PROBLEM, Api, a_goal, assert_problem, in_process, r
 from tests.integration.test_submission import NOTHING, ONE_TASK, stored
 from tests.wire import Wire
 
+NOBODY = UUID("01a20a9f-2bbd-728b-87a2-3d216770b6f7")
+"""No task of ours."""
+
 # --- what goes well ---
 
 
@@ -447,11 +450,11 @@ async def test_an_unknown_id_is_not_found(
         ("/v1/tasks/%00", "/path/task_id"),
         ("/v1/tasks/seven/events", "/path/task_id"),
         ("/v1/roadmaps/seven", "/path/roadmap_id"),
-        (f"/v1/tasks/{uuid4()}/events?after=-1", "/query/after"),
-        (f"/v1/tasks/{uuid4()}/events?after=99999999999", "/query/after"),
-        (f"/v1/tasks/{uuid4()}/events?limit=0", "/query/limit"),
-        (f"/v1/tasks/{uuid4()}/events?limit=501", "/query/limit"),
-        (f"/v1/tasks/{uuid4()}/events?limit=many", "/query/limit"),
+        (f"/v1/tasks/{NOBODY}/events?after=-1", "/query/after"),
+        (f"/v1/tasks/{NOBODY}/events?after=99999999999", "/query/after"),
+        (f"/v1/tasks/{NOBODY}/events?limit=0", "/query/limit"),
+        (f"/v1/tasks/{NOBODY}/events?limit=501", "/query/limit"),
+        (f"/v1/tasks/{NOBODY}/events?limit=many", "/query/limit"),
     ],
 )
 async def test_a_bad_part_of_an_address_is_named(
@@ -484,8 +487,8 @@ async def test_an_unknown_address_is_a_problem(client: httpx2.AsyncClient, addre
         ("PUT", "/v1/tasks", "GET, POST"),
         ("DELETE", "/v1/tasks", "GET, POST"),
         ("OPTIONS", "/v1/tasks", "GET, POST"),
-        ("PUT", f"/v1/tasks/{uuid4()}", "DELETE, GET"),
-        ("PATCH", f"/v1/tasks/{uuid4()}", "DELETE, GET"),
+        ("PUT", f"/v1/tasks/{NOBODY}", "DELETE, GET"),
+        ("PATCH", f"/v1/tasks/{NOBODY}", "DELETE, GET"),
         ("GET", "/v1/tasks:batch", "POST"),
         ("POST", "/livez", "GET"),
     ],
@@ -498,7 +501,7 @@ async def test_a_wrong_method_is_a_problem_that_names_the_right_one(
     assert answer.headers["allow"] == allowed
 
 
-@pytest.mark.parametrize("address", ["/livez", "/v1/tasks", f"/v1/tasks/{uuid4()}", "/nowhere"])
+@pytest.mark.parametrize("address", ["/livez", "/v1/tasks", f"/v1/tasks/{NOBODY}", "/nowhere"])
 async def test_a_head_request_breaks_nothing(client: httpx2.AsyncClient, address: str) -> None:
     answer = await client.head(address)
     assert answer.status_code in (200, 404, 405)

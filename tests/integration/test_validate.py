@@ -19,7 +19,6 @@ from api_service.estimating import usual_plan
 from api_service.model_costs import ASSUMED
 from api_service.planner import Plan, Planner, Refusal
 from api_service.problems import Problem
-from api_service.schemas import NewRoadmapRequest
 from shared.database import Database
 from shared.roadmap import GeneratedBy, RoadmapRequest
 from shared.settings import Settings
@@ -36,6 +35,11 @@ async def validated(client: httpx2.AsyncClient, **given: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     document: dict[str, Any] = answer.json()
     return document
+
+
+def is_known(process: int) -> bool:
+    """Also when it has ended, until its parent has noticed."""
+    return Path(f"/proc/{process}").exists()
 
 
 def planners_of(process: int) -> list[int]:
@@ -204,12 +208,19 @@ async def test_fifty_at_once_are_each_answered_for_themselves_by_one_planner(
     assert len(planners_of(api.process.pid)) == 1
 
 
+@pytest.mark.parametrize("noticed", [False, True])
 async def test_a_planner_that_is_killed_is_replaced_for_the_next_request(
-    api: Api, client: httpx2.AsyncClient
+    api: Api, client: httpx2.AsyncClient, noticed: bool
 ) -> None:
     await validated(client)
     (killed,) = planners_of(api.process.pid)
     os.kill(killed, signal.SIGKILL)
+
+    async def reaped() -> None:
+        assert not is_known(killed)
+
+    if noticed:
+        await eventually(reaped)
     assert (await validated(client))["estimate"]
     (new,) = planners_of(api.process.pid)
     assert new != killed
@@ -387,6 +398,6 @@ async def made_by(database: Database, model: str, steps: dict[str, int]) -> UUID
 def test_an_unknown_goal_is_of_usual_size_or_as_large_as_the_time_allows(
     asked: dict[str, Any], concepts: int, hours: float, weeks: int
 ) -> None:
-    plan = usual_plan(NewRoadmapRequest(goal="Become a test pilot", **asked), TODAY)
+    plan = usual_plan(RoadmapRequest(goal="Become a test pilot", **asked), TODAY)
     assert (plan.concepts, plan.hours, plan.weeks) == (concepts, hours, weeks)
     assert 1 <= plan.stages <= plan.concepts
