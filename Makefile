@@ -13,6 +13,9 @@ export GOAL PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
+# Files of tests beside each other, each process with servers of its own.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+
 BIN   := .venv/bin
 STAMP := .venv/.setup
 LOCKS := requirements.lock requirements-dev.lock
@@ -59,7 +62,7 @@ up: setup ## Run everything with embedded servers: make up PORT=8080
 	@exec $(BIN)/waymark up --port $(PORT)
 
 test: setup ## Run all tests, or some: make test ARGS="tests/unit -k outbox"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
 
 check: setup ## Lint, format check, types, import law, catalog
 	@$(BIN)/ruff check --quiet .

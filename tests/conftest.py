@@ -1,4 +1,4 @@
-"""Real servers for all tests: started once per run, migrated once, emptied before each test."""
+"""Real servers for all tests: started and migrated once per process, emptied before each test."""
 
 from __future__ import annotations
 
