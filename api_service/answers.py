@@ -104,12 +104,16 @@ GOOD: dict[str, dict[int, Good]] = {
     },
     "cancel_task": {
         200: Good("It is canceled.", ("Location", "ETag"), ENDED_LINKS),
-        202: Good("It runs; its worker was asked to let go.", ("Location", "ETag"), OPEN_LINKS),
+        202: Good(
+            "It runs; its worker was asked to let go.",
+            ("Location", "ETag", "Retry-After"),
+            OPEN_LINKS,
+        ),
     },
     "delete_task": {204: Good("It is erased; its id answers 410 from now on.", body=False)},
     "get_attempts": {200: Good("The attempts, the first one first.")},
     "get_events": {
-        200: Good("A page of its history; or, as text/event-stream, the stream of it."),
+        200: Good("A page of its history; or, as text/event-stream, the stream of it.", _PAGE),
         204: Good("A stream of a task that has ended, and nothing is left to tell.", body=False),
     },
     "get_roadmap": {200: Good("The roadmap.", (), ("task_of_roadmap",))},

@@ -77,7 +77,7 @@ CANCEL = text(
         UPDATE tasks SET
             status = CASE status WHEN 'queued' THEN 'canceled' ELSE status END,
             stage = CASE status WHEN 'queued' THEN 'done' ELSE stage END,
-            version = version + CAST(status = 'queued' AS integer),
+            version = version + 1,
             finished_at = CASE status WHEN 'queued' THEN now() END,
             dispatched_at = coalesce((SELECT dispatched_at FROM message), dispatched_at),
             cancel_requested_at = now()
@@ -88,7 +88,9 @@ CANCEL = text(
         WHERE task_id = (SELECT id FROM changed WHERE status = 'canceled')
     ), history AS (
         INSERT INTO task_events (task_id, seq, type)
-        SELECT id, version, 'task.canceled' FROM changed WHERE status = 'canceled'
+        SELECT id, version,
+               CASE status WHEN 'canceled' THEN 'task.canceled' ELSE 'task.cancel_requested' END
+        FROM changed
     )
     SELECT status FROM changed
     """

@@ -49,10 +49,12 @@ class Capacity:
             self._read_at = time.monotonic()
 
 
-# A worker that was asked to drain takes nothing more. The mean is weighted by what it stands for.
+# While the relays are paused nobody takes anything, and for how long is not known. A worker that
+# was asked to drain takes nothing more. The mean is weighted by what it stands for.
 CAPACITY = text(
     """
-    SELECT CAST(coalesce(sum(CAST(report ->> 'slots' AS integer)), 0) AS integer) AS slots,
+    SELECT CASE WHEN EXISTS (SELECT FROM deployment WHERE paused_at IS NOT NULL) THEN 0
+           ELSE CAST(coalesce(sum(CAST(report ->> 'slots' AS integer)), 0) AS integer) END AS slots,
            CAST(sum(CAST(report ->> 'mean_seconds' AS float8) * CAST(report ->> 'slots' AS integer))
                / nullif(sum(CAST(report ->> 'slots' AS integer))
                    FILTER (WHERE report ->> 'mean_seconds' IS NOT NULL), 0) AS float8) AS mean

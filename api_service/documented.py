@@ -11,6 +11,7 @@ SCHEMA = {"$ref": "#/components/schemas/Problem"}
 
 ALWAYS = (
     "malformed-request",
+    "validation-failed",
     "request-timeout",
     "rate-limited",
     "header-too-large",
@@ -18,9 +19,9 @@ ALWAYS = (
     "overloaded",
     "database-unavailable",
 )
-"""Any request may be answered with these: before it is read, or because we fail."""
+"""Any request may be answered with these: before it is read, because we fail, or because its query
+string says something that nobody understands."""
 
-WITH_INPUT = ("validation-failed",)
 WITH_BODY = ("body-too-large", "unsupported-media-type")
 
 SUBMITTING = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -15,18 +16,23 @@ from shared.database import Database, repeated
 log = structlog.get_logger()
 
 
-async def erase(database: Database, tenant_id: str, task_id: UUID) -> None:
-    """Raises Problem for a task that is not there, has not ended, or was deleted before."""
-    who = {"tenant_id": tenant_id, "task_id": task_id}
+async def erase(
+    database: Database, tenant_id: str, task_id: UUID, versions: Sequence[int] | None = None
+) -> None:
+    """Raises Problem for a task that is not there, has not ended, is at none of ``versions``, or
+    was deleted before."""
+    wish = {"tenant_id": tenant_id, "task_id": task_id, "versions": versions}
 
     async def once() -> bool:
         async with database.autocommit() as connection:
-            return await connection.scalar(ERASE, who) is not None
+            return await connection.scalar(ERASE, wish) is not None
 
     if await repeated(once, database.settings.database_command_timeout):
         log.info("task_deleted", task_id=task_id)
         return
     task = existing(task_id, await queries.mark_of(database, tenant_id, task_id))
+    if versions is not None and task["version"] not in versions:
+        raise Problem("precondition-failed", f"Task {task_id} is at version {task['version']}.")
     raise Problem("task-not-ended", f"Task {task_id} is {task['status']}.")
 
 
@@ -42,6 +48,8 @@ ERASE = text(
                 'code', error -> 'code', 'detail', 'Erased.', 'retryable', error -> 'retryable') END
         WHERE id = :task_id AND tenant_id = :tenant_id AND deleted_at IS NULL
           AND status IN ('succeeded', 'failed', 'canceled')
+          AND (CAST(:versions AS integer[]) IS NULL
+               OR version = ANY (CAST(:versions AS integer[])))
         RETURNING id
     ), roadmap AS (
         UPDATE roadmaps SET document = '{}' WHERE task_id = ANY (ARRAY(SELECT id FROM task))

@@ -7,10 +7,11 @@ from fastapi import APIRouter
 from api_service.caller import Services
 from api_service.documented import problems_of
 from api_service.schemas import TaskSubmission
+from api_service.strict import StrictRoute
 from api_service.timeliness import untimely
 from shared.views import Validation
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 
 @router.post(

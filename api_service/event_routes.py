@@ -17,10 +17,11 @@ from api_service.problems import Problem
 from api_service.queries import Row
 from api_service.schemas import task_view
 from api_service.streaming import EventStream
+from api_service.strict import StrictRoute
 from shared.lifecycle import TaskStatus
 from shared.views import EventPage, EventView
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 LAST_SEQ = 2**31 - 1
 STREAM = "text/event-stream"
@@ -71,7 +72,17 @@ async def get_events(
         )
     if ended and after >= row["version"]:
         return Response(status_code=204)
+    if after > row["version"]:
+        raise _ahead(after, row["version"], in_header=last_event_id is not None)
     return EventStream(services, caller, task_id, after=after, snapshot=None, ended=False)
+
+
+def _ahead(after: int, last: int, *, in_header: bool) -> Problem:
+    """A stream from there would pass over what is still to come."""
+    detail = f"is {after}, but the last event of this task is {last}; send one that was heard"
+    pointer = "/header/Last-Event-ID" if in_header else "/query/after"
+    slug = "invalid-header" if in_header else "validation-failed"
+    return Problem(slug, f"{pointer} {detail}.", errors=[{"pointer": pointer, "detail": detail}])
 
 
 async def _snapshot(services: Services, row: Row) -> str:
@@ -91,7 +102,11 @@ async def _page(
     existing(task_id, rows[0] if rows else None)
     found = [EventView.model_validate(dict(row)) for row in rows if row["seq"] is not None]
     page = EventPage(data=found[:limit], has_more=len(found) > limit)
-    return Response(page.model_dump_json(), media_type="application/json")
+    headers = {}
+    if page.has_more:
+        further = f"/v1/tasks/{task_id}/events?after={page.data[-1].seq}&limit={limit}"
+        headers["Link"] = f'<{further}>; rel="next"'
+    return Response(page.model_dump_json(), headers=headers, media_type="application/json")
 
 
 def _seq(last_event_id: str) -> int:

@@ -83,6 +83,11 @@ EXPLANATIONS = {
         "decided on with resolved=true.",
         "There is no dead letter 4711.",
     ),
+    "act-not-found": Explanation(
+        "No act of an operator has this number.",
+        "List them with GET /v1/ops/audit; the answer to an act names its number.",
+        "There is no act 4711.",
+    ),
     "process-not-found": Explanation(
         "No worker with this id has been seen within the last day. A process gets a new id each "
         "time it starts.",

@@ -16,12 +16,12 @@ from uuid_utils.compat import uuid7
 
 from api_service import timing
 from api_service.caller import caller_of
+from api_service.field_lines import Header, joined
 from api_service.problems import Problem, answer
 from api_service.rate import Rate
 from shared.settings import Settings
 
 log = structlog.get_logger()
-Header = tuple[bytes, bytes]
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -56,11 +56,16 @@ class Frame:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        scope = _as_get(scope) if scope["method"] == "HEAD" else scope
         begun, spent = time.perf_counter(), timing.start()
         request_id = _request_id(scope["headers"])
         structlog.contextvars.bind_contextvars(request_id=request_id)
         further = [(b"request-id", request_id.encode())]
         refusal = None if scope["path"] in PROBES else self._refusal(scope, further)
+        try:
+            scope["headers"] = joined(scope["headers"])
+        except Problem as unclear:
+            refusal = refusal or unclear
         started = False
 
         async def framed(message: Message) -> None:
@@ -123,6 +128,13 @@ def only_waits(scope: Scope) -> None:
     """From now on the request is not worked on: it streams, or waits for news."""
     if PLACE in scope:
         scope[PLACE].give_back()
+
+
+def _as_get(scope: Scope) -> Scope:
+    """Answered like a GET; the server leaves the body away (RFC 9110, section 9.3.2). Not as a
+    stream, which would have no end that anybody sees."""
+    headers = [header for header in scope["headers"] if header[0] != b"accept"]
+    return {**scope, "method": "GET", "headers": headers}
 
 
 def _request_id(headers: Iterable[Header]) -> str:

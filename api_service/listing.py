@@ -75,8 +75,16 @@ async def task_query(request: Request) -> TaskQuery:
     try:
         return TaskQuery.model_validate(asked)
     except ValidationError as error:
-        found = [one | {"loc": ("query", *one["loc"])} for one in error.errors()]
+        found = [one | {"loc": _parameter(one["loc"])} for one in error.errors()]
         raise RequestValidationError(found) from error
+
+
+def _parameter(location: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Where it stands in the query string: one parameter for each key of the metadata."""
+    name, *key = location
+    if name == "metadata" and key:
+        return "query", f"metadata[{key[0]}]"
+    return "query", *location
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from api_service.answers import (
     Good,
     headers_of,
 )
-from api_service.documented import ALWAYS, WITH_BODY, WITH_INPUT, add_problem
+from api_service.documented import ALWAYS, WITH_BODY, add_problem
 from api_service.examples import EXAMPLES, TASK
 from api_service.explanations import example_of
 from api_service.listing import TaskQuery
@@ -238,8 +238,6 @@ def _complete_problems(operation: Document) -> None:
     if JSON in answers.get("422", {}).get("content", {}):
         del answers["422"]  # the framework's own
     further: tuple[str, ...] = ALWAYS
-    if operation.get("requestBody") or operation.get("parameters"):
-        further += WITH_INPUT
     if operation.get("requestBody"):
         further += WITH_BODY
     for slug in further:

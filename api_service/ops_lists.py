@@ -35,8 +35,12 @@ class _Place(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _NumberPlace(_Place):
-    id: int = Field(strict=True, ge=1, le=LARGEST)
+class _LetterPlace(_Place):
+    letter: int = Field(strict=True, ge=1, le=LARGEST)
+
+
+class _ActPlace(_Place):
+    act: int = Field(strict=True, ge=1, le=LARGEST)
 
 
 class _MessagePlace(_Place):
@@ -86,17 +90,17 @@ async def letters(database: Database, query: LetterQuery) -> LetterPage:
 
 async def acts(database: Database, query: ActQuery) -> ActPage:
     """The newest first."""
-    place = _read(query.cursor, _NumberPlace)
+    place = _read(query.cursor, _ActPlace)
     rows = await operating.acts(
         database,
         act=query.act,
         actor=query.actor,
-        beyond=place.id if place else None,
+        beyond=place.act if place else None,
         limit=query.limit + 1,
     )
     data = [ActView.model_validate(dict(row)) for row in rows[: query.limit]]
     more = len(rows) > query.limit
-    cursor = _written(_NumberPlace(id=data[-1].id)) if more else None
+    cursor = _written(_ActPlace(act=data[-1].id)) if more else None
     return ActPage(data=data, has_more=more, next_cursor=cursor)
 
 
@@ -119,17 +123,17 @@ async def _groups(database: Database, query: LetterQuery) -> LetterPage:
 
 
 async def _letters(database: Database, query: LetterQuery) -> LetterPage:
-    place = _read(query.cursor, _NumberPlace)
+    place = _read(query.cursor, _LetterPlace)
     rows = await operating.matching(
         database,
         query.as_filter(),
         resolved=query.resolved,
-        beyond=place.id if place else 0,
+        beyond=place.letter if place else 0,
         limit=query.limit + 1,
     )
     data = [LetterView.model_validate(dict(row)) for row in rows[: query.limit]]
     more = len(rows) > query.limit
-    cursor = _written(_NumberPlace(id=data[-1].id)) if more else None
+    cursor = _written(_LetterPlace(letter=data[-1].id)) if more else None
     return LetterPage(data=data, has_more=more, next_cursor=cursor)
 
 

@@ -29,9 +29,10 @@ from api_service.ops_schemas import (
     Preview,
 )
 from api_service.problems import Problem
+from api_service.strict import StrictRoute
 from shared import operating
 
-router = APIRouter(prefix="/v1/ops", tags=["operators"])
+router = APIRouter(prefix="/v1/ops", tags=["operators"], route_class=StrictRoute)
 
 Number = Annotated[int, Path(ge=1, le=LARGEST)]
 
@@ -74,7 +75,8 @@ async def resume_outbox(order: Order, services: Services, caller: Caller) -> Pau
 
 @router.post("/intake/pause", summary="Accept no new tasks")
 async def pause_intake(order: Order, services: Services, caller: Caller) -> IntakeResult:
-    """Submissions are answered with 503 `intake-paused`; what was accepted goes on."""
+    """Submissions are answered with 503 `intake-paused`; what was accepted goes on, and so do the
+    acts of operators: a replay may still make a new task."""
     actor = order.actor or caller.name
     found = await operating.pause_intake(services.database, actor, order.reason)
     return IntakeResult.model_validate(found)
@@ -194,12 +196,12 @@ async def list_acts(
 @router.get(
     "/audit/{number}",
     summary="One act",
-    responses=problems_of("not-found"),
+    responses=problems_of("act-not-found"),
 )
 async def get_act(number: Number, services: Services) -> ActView:
     found = await operating.act_by_number(services.database, number)
     if found is None:
-        raise Problem("not-found", f"There is no act {number}.")
+        raise Problem("act-not-found", f"There is no act {number}.")
     return ActView.model_validate(dict(found))
 
 

@@ -92,6 +92,7 @@ LOOK_OR_ACT: list[JsonValue] = [
             wanted: {"not": _NULL},
             other: _NULL,
             "preview_token": _NULL,
+            "rate_per_second": _NULL,
         },
     }
     for wanted, other in (("filter", "ids"), ("ids", "filter"))
@@ -142,6 +143,8 @@ class BulkOrder(Shape):
         """Fields that a look or an act lacks or has too many, and what is wrong with each."""
         if kind == "discard" and self.rate_per_second is not None:
             yield "rate_per_second", "is for a replay: leave it out"
+        elif self.dry_run and self.rate_per_second is not None:
+            yield "rate_per_second", "goes with the token: a dry run does not keep it"
         yield from self._faults_of_look() if self.dry_run else self._faults_of_act()
 
     def _faults_of_look(self) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,9 @@ TYPES = {
     "dead-letter-not-found": ProblemType(
         404, "No such dead letter", "GET /v1/ops/dead-letters lists those that are open."
     ),
+    "act-not-found": ProblemType(
+        404, "No such act", "GET /v1/ops/audit lists all acts, the newest first."
+    ),
     "process-not-found": ProblemType(
         404, "No such process", "GET /v1/ops/workers and /v1/ops/relays list those that live."
     ),
@@ -77,7 +80,7 @@ TYPES = {
         "Preview it again with `dry_run`, look at it, and act with the new token.",
     ),
     "nothing-to-do": ProblemType(
-        409, "Nothing can be done here", "Look at it again: somebody may have been faster."
+        409, "Nothing can be done here", "Look at it again; what is decided stays so."
     ),
     "task-deleted": ProblemType(
         410, "The task was deleted", "Its input and result are gone for good; submit a new one."
@@ -88,7 +91,7 @@ TYPES = {
         "Read it again and decide anew, with the ETag of that answer in If-Match.",
     ),
     "body-too-large": ProblemType(
-        413, "The body is too large", "Send less: a task needs a few kilobytes at most."
+        413, "The body is too large", "Send less: a task needs few kilobytes; split a batch."
     ),
     "unsupported-media-type": ProblemType(
         415, "The body is not JSON", "Send Content-Type: application/json."
@@ -242,7 +245,9 @@ def _allowing(request: Request) -> dict[str, str]:
     for route in iter_route_contexts(request.app.routes):
         if route.path and compile_path(route.path)[0].match(request.url.path):
             found |= route.methods or set()
-    return {"Allow": ", ".join(sorted(found - {"HEAD"}))}
+    if "GET" in found:
+        found.add("HEAD")  # see frame.py
+    return {"Allow": ", ".join(sorted(found))}
 
 
 def _sentence(request: Request, error: HTTPException) -> str:
@@ -281,7 +286,7 @@ def _meant(error: Mapping[str, Any], shape: Shape | None) -> str:
     if shape is None or error["type"] != "extra_forbidden":
         return ""
     meant = nearest(str(error["loc"][-1]), known_names(shape, error["loc"]))
-    return f"; did you mean {meant}?" if meant else ""
+    return f" (did you mean {meant}?)" if meant else ""
 
 
 def _what(error: Mapping[str, Any]) -> str:

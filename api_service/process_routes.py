@@ -20,11 +20,12 @@ from api_service.process_schemas import (
     WorkerList,
     WorkerView,
 )
+from api_service.strict import StrictRoute
 from api_service.why import why
 from shared import operating
 from shared.messages import QUEUE
 
-router = APIRouter(prefix="/v1/ops", tags=["operators"])
+router = APIRouter(prefix="/v1/ops", tags=["operators"], route_class=StrictRoute)
 
 
 async def queue_name(name: str) -> None:

@@ -110,7 +110,7 @@ USAGE = """(
 """What the steps of ``task`` took, added up; NULL if no model was asked."""
 
 POSITION = f"""
-    CASE WHEN task.status = 'queued' AND message.task_id IS NOT NULL THEN 1 + (
+    CASE WHEN task.status = 'queued' AND message.available_at <= now() THEN 1 + (
         SELECT count(*) FROM (
             SELECT FROM outbox_messages AS ahead
             WHERE ahead.tenant_id = message.tenant_id
@@ -120,7 +120,7 @@ POSITION = f"""
         ) AS ahead
     ) END
 """  # noqa: S608 - fixed text, here and below
-"""In the lanes of its tenant, along their index."""
+"""In the lanes of its tenant, along their index; NULL while it is not due."""
 
 COLUMNS = f"""
     task.id, task.status, task.stage, task.version, task.priority, task.attempts, task.takeovers,

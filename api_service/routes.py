@@ -13,20 +13,25 @@ from api_service.cancellation import cancel
 from api_service.documented import SUBMITTING, problems_of
 from api_service.existing import existing
 from api_service.listing import TaskQuery, task_query
-from api_service.looking import Prefer, etag_of, look_of, versions_of
+from api_service.looking import POLL_AFTER, Prefer, etag_of, look_of, versions_of
 from api_service.problems import Problem
 from api_service.schemas import BatchSubmission, TaskRetry, TaskSubmission, task_view
+from api_service.strict import StrictRoute
 from api_service.submission import NewTask
 from api_service.timeliness import untimely
 from shared.views import AttemptList, BatchResult, RoadmapView, TaskPage, TaskView
 
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", route_class=StrictRoute)
 
 IfNoneMatch = Annotated[
     str | None, Header(description="ETags that are known: 304 while the task has one of them.")
 ]
 IfMatch = Annotated[
-    str | None, Header(description="ETag of the task that is meant: 412 if it has moved on.")
+    str | None,
+    Header(
+        description="ETag of the task that is meant: 412 if it has moved on, unless it already is "
+        "as wished."
+    ),
 ]
 
 
@@ -131,6 +136,8 @@ async def cancel_task(
     cancellation = await cancel(services.database, tenant, task_id, versions_of(if_match))
     task = task_view(cancellation.task)
     headers = {"Location": task.links.self, "ETag": etag_of(cancellation.task)}
+    if cancellation.requested:
+        headers["Retry-After"] = POLL_AFTER
     return _json(task.model_dump_json(), 202 if cancellation.requested else 200, headers)
 
 
@@ -167,11 +174,15 @@ async def retry_task(
     "/tasks/{task_id}",
     status_code=204,
     summary="Erase a task that has ended",
-    responses=problems_of("task-not-found", "task-deleted", "task-not-ended"),
+    responses=problems_of(
+        "task-not-found", "task-deleted", "task-not-ended", "precondition-failed"
+    ),
 )
-async def delete_task(task_id: UUID, services: Services, tenant: Tenant) -> Response:
+async def delete_task(
+    task_id: UUID, services: Services, tenant: Tenant, if_match: IfMatch = None
+) -> Response:
     """Input, result and history are erased; from then on the id answers 410."""
-    await erasure.erase(services.database, tenant, task_id)
+    await erasure.erase(services.database, tenant, task_id, versions_of(if_match))
     return Response(status_code=204)
 
 

@@ -92,7 +92,8 @@ class TaskSubmission(Shape):
 
 
 class TaskRetry(Shape):
-    """The body of a retry. What is absent is as it was; a deadline starts anew, if there is one."""
+    """The body of a retry. What is absent is as it was, but for times: `deadline_seconds` and
+    `not_before` are of the new task alone."""
 
     input: dict[str, Any] = Field(
         default={},

@@ -138,7 +138,7 @@ def _why_nothing(kind: Kind, letters: Sequence[Letter]) -> str:
         if fates == {"missing"}:
             return "The task is not in this database, or was erased: it can only be discarded."
         return "Each task is either running, or not in this database."
-    return "Somebody else was faster."
+    return "Somebody has decided on it meanwhile."
 
 
 def _tell_nobody(_one: Letter) -> None:

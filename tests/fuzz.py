@@ -67,7 +67,7 @@ BEYOND_SCHEMAS = (
 """Refusals of what fits the description: they depend on what was sent before."""
 
 BEYOND_TYPES = re.compile(
-    r"(/tasks/\d+)?(|/input|/input/start_date|/input/until|/not_before)"
+    r"(/tasks/\d+)?(|/input|/input/start_date|/input/until|/not_before|/deadline_seconds)"
     r"|/preview_token|/rate_per_second"
 )
 """Where a rule depends on today's date, on two fields at once, or on an earlier answer."""

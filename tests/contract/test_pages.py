@@ -53,7 +53,10 @@ async def test_a_page_names_the_addresses_that_answer_with_its_problem(
     client: httpx2.AsyncClient,
 ) -> None:
     page = (await client.get("/problems/precondition-failed")).text
-    assert re.findall(r"<code>(\w+ /v1/[^<]+)</code>", page) == ["POST /v1/tasks/{task_id}/cancel"]
+    assert re.findall(r"<code>(\w+ /v1/[^<]+)</code>", page) == [
+        "DELETE /v1/tasks/{task_id}",
+        "POST /v1/tasks/{task_id}/cancel",
+    ]
     assert "Every address" in (await client.get("/problems/rate-limited")).text
 
 

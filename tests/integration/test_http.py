@@ -484,13 +484,13 @@ async def test_an_unknown_address_is_a_problem(client: httpx2.AsyncClient, addre
 @pytest.mark.parametrize(
     ("method", "address", "allowed"),
     [
-        ("PUT", "/v1/tasks", "GET, POST"),
-        ("DELETE", "/v1/tasks", "GET, POST"),
-        ("OPTIONS", "/v1/tasks", "GET, POST"),
-        ("PUT", f"/v1/tasks/{NOBODY}", "DELETE, GET"),
-        ("PATCH", f"/v1/tasks/{NOBODY}", "DELETE, GET"),
+        ("PUT", "/v1/tasks", "GET, HEAD, POST"),
+        ("DELETE", "/v1/tasks", "GET, HEAD, POST"),
+        ("OPTIONS", "/v1/tasks", "GET, HEAD, POST"),
+        ("PUT", f"/v1/tasks/{NOBODY}", "DELETE, GET, HEAD"),
+        ("PATCH", f"/v1/tasks/{NOBODY}", "DELETE, GET, HEAD"),
         ("GET", "/v1/tasks:batch", "POST"),
-        ("POST", "/livez", "GET"),
+        ("POST", "/livez", "GET, HEAD"),
     ],
 )
 async def test_a_wrong_method_is_a_problem_that_names_the_right_one(
@@ -503,9 +503,63 @@ async def test_a_wrong_method_is_a_problem_that_names_the_right_one(
 
 @pytest.mark.parametrize("address", ["/livez", "/v1/tasks", f"/v1/tasks/{NOBODY}", "/nowhere"])
 async def test_a_head_request_breaks_nothing(client: httpx2.AsyncClient, address: str) -> None:
-    answer = await client.head(address)
-    assert answer.status_code in (200, 404, 405)
-    assert answer.content == b""
+    looked, answer = await client.get(address), await client.head(address)
+    assert (answer.status_code, answer.content) == (looked.status_code, b"")
+    assert answer.headers["content-type"] == looked.headers["content-type"]
+
+
+async def test_the_head_of_a_stream_is_that_of_a_page(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    url = f"/v1/tasks/{await accept(database)}/events"
+    answer = await client.head(url, headers={"Accept": "text/event-stream"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+@pytest.mark.parametrize(
+    "query", ["/v1/tasks?limit=2&limit=3", "/v1/tasks?metadata[a]=1&metadata[a]=2"]
+)
+async def test_what_a_query_says_twice_is_refused(client: httpx2.AsyncClient, query: str) -> None:
+    body = assert_problem(await client.get(query), 422, "validation-failed")
+    (error,) = body["errors"]
+    assert error["pointer"] == "/query/" + query.split("&")[1].split("=")[0]
+    assert "say it once" in error["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "address"),
+    [
+        ("POST", "/v1/tasks"),
+        ("GET", f"/v1/tasks/{NOBODY}"),
+        ("GET", "/v1/ops/workers"),
+        ("POST", f"/v1/tasks/{NOBODY}/cancel"),
+    ],
+)
+async def test_a_query_that_nobody_reads_is_refused(
+    client: httpx2.AsyncClient, method: str, address: str
+) -> None:
+    answer = await client.request(method, f"{address}?fast=1", json=a_goal())
+    body = assert_problem(answer, 422, "validation-failed")
+    assert [one["pointer"] for one in body["errors"]] == ["/query/fast"]
+
+
+async def test_a_list_may_come_on_several_lines(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    url = f"/v1/tasks/{await accept(database)}"
+    lines = [("If-None-Match", '"9.9"'), ("If-None-Match", '"1.0"')]
+    assert (await client.get(url, headers=lines)).status_code == 304
+    wish = [*lines, ("Prefer", "respond-async"), ("Prefer", "wait=1")]
+    assert (await client.get(url, headers=wish)).headers["preference-applied"] == "wait=1"
+
+
+@pytest.mark.parametrize("name", ["Idempotency-Key", "Last-Event-ID"])
+async def test_two_of_what_there_is_one_of_are_refused(
+    client: httpx2.AsyncClient, name: str
+) -> None:
+    answer = await client.post("/v1/tasks", json=a_goal(), headers=[(name, "1"), (name, "2")])
+    body = assert_problem(answer, 400, "invalid-header")
+    assert [one["pointer"] for one in body["errors"]] == [f"/header/{name}"]
 
 
 @pytest.mark.parametrize("slug", TYPES)

@@ -355,6 +355,7 @@ async def test_a_bulk_act_without_a_reason_names_the_field(
         ({"dry_run": True, "filter": {"after": 7}}, ["/filter/after"]),
         ({"dry_run": True, "filter": {}, "preview_token": "x"}, ["/preview_token"]),
         ({"preview_token": "x", "expected_count": -1, **WHY}, ["/expected_count"]),
+        ({"dry_run": True, "filter": {}, "rate_per_second": 5}, ["/rate_per_second"]),
         ({"preview_token": "x", "expected_count": 1, **WHY}, ["/preview_token"]),
         ({"preview_token": "x", "expected_count": 1, "ids": [1], **WHY}, ["/ids"]),
         ({"filter": {}, **WHY}, ["/filter", "/preview_token", "/expected_count"]),
@@ -510,7 +511,7 @@ async def test_acts_are_listed_the_newest_first(
     assert await walked(client, "/v1/ops/audit", limit=1, actor="bob") == done[2:4]
     assert await walked(client, "/v1/ops/audit", act="pause", actor="ann") == [done[1], done[5]]
     assert await get(client, f"/v1/ops/audit/{done[0]['id']}") == done[0]
-    assert_problem(await client.get("/v1/ops/audit/999"), 404, "not-found")
+    assert_problem(await client.get("/v1/ops/audit/999"), 404, "act-not-found")
 
 
 LISTS = ("/v1/ops/outbox", "/v1/ops/dead-letters", "/v1/ops/audit")
@@ -520,10 +521,11 @@ LISTS = ("/v1/ops/outbox", "/v1/ops/dead-letters", "/v1/ops/audit")
     "place",
     [
         {},
-        {"id": "x"},
-        {"id": -1},
-        {"id": 2**70},
-        {"id": True},
+        {"id": 7},
+        {"letter": "x"},
+        {"letter": -1},
+        {"act": 2**70},
+        {"act": True},
         {"at": "2026-01-02T00:00:00", "id": str(uuid4())},
         {"at": "0001-01-01T00:00:00+23:00", "id": str(uuid4())},
         {"at": 7, "id": str(uuid4())},
@@ -551,10 +553,16 @@ async def test_a_cursor_leads_nowhere_on_another_list(
     client: httpx2.AsyncClient, database: Database
 ) -> None:
     await fill(database, 2)
-    page = await get(client, "/v1/ops/outbox", limit=1)
-    for path in LISTS[1:]:
-        answer = await client.get(path, params={"cursor": page["next_cursor"]})
-        assert_problem(answer, 400, "invalid-cursor")
+    for path in ("/v1/ops/outbox/pause", "/v1/ops/outbox/resume"):
+        await client.post(path, json=WHY)
+    for _ in range(2):
+        await died(database)
+    for own in LISTS:
+        ungrouped = {"group_by": "none"} if own.endswith("letters") else {}
+        page = await get(client, own, limit=1, **ungrouped)
+        for path in set(LISTS) - {own}:
+            answer = await client.get(path, params={"cursor": page["next_cursor"]})
+            assert_problem(answer, 400, "invalid-cursor")
 
 
 # --- one dead letter ---

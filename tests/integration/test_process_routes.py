@@ -217,6 +217,16 @@ async def test_a_queue_that_nobody_works_on_says_so(
     assert queue["estimated_wait_seconds"] is None
 
 
+async def test_how_long_a_paused_queue_waits_is_not_known(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    await present(database, "worker")
+    assert (await client.post("/v1/ops/outbox/pause", json={"reason": "deploy"})).status_code == 200
+    await fill(database, 2)
+    [queue] = await listed(client, "queues")
+    assert (queue["waiting"], queue["estimated_wait_seconds"]) == (2, None)
+
+
 async def test_pausing_the_queue_is_the_act_of_pausing_the_outbox(
     client: httpx2.AsyncClient, database: Database
 ) -> None:

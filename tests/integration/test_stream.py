@@ -156,6 +156,30 @@ async def test_when_nothing_is_left_to_tell_there_is_no_content(
     assert (answer.status_code, answer.content) == (204, b"")
 
 
+async def test_who_has_heard_more_than_there_is_is_refused(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    """Such a stream would pass over what is still to come."""
+    url = f"/v1/tasks/{await accept(database)}/events"
+    by_header = await client.get(url, headers=STREAM | {"Last-Event-ID": "2"})
+    assert_problem(by_header, 400, "invalid-header")
+    assert_problem(await client.get(f"{url}?after=2", headers=STREAM), 422, "validation-failed")
+    assert (await client.get(f"{url}?after=2")).json() == {"data": [], "has_more": False}
+
+
+async def test_a_page_says_where_the_next_one_is(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    task_id = await accept(database)
+    await move_on(database, task_id, count=3)
+    seqs, url = [], f"/v1/tasks/{task_id}/events?limit=2"
+    for _ in range(2):
+        answer = await client.get(url)
+        seqs += [one["seq"] for one in answer.json()["data"]]
+        url = answer.links.get("next", {}).get("url", "")
+    assert (seqs, url) == ([1, 2, 3, 4], "")
+
+
 async def test_a_long_history_comes_whole(api: Api, database: Database) -> None:
     task_id = await accept(database)
     await move_on(database, task_id, count=2 * AT_ONCE + 50)
@@ -325,5 +349,6 @@ async def test_a_running_task_is_told_of_until_its_worker_has_let_go(
         assert lease is not None
         assert (await events.hear_event()).event == "task.started"
         assert (await client.post(f"/v1/tasks/{task_id}/cancel")).status_code == 202
+        assert (await events.hear_event()).event == "task.cancel_requested"
         await leases_of(database).cancel(lease)
         assert [one.event for one in await events.hear_all()] == ["task.canceled", "stream.end"]

@@ -505,6 +505,9 @@ async def test_a_cancellation_goes_by_the_version_that_was_seen(
     fresh = (await client.get(url)).headers["etag"]
     answer = await client.post(f"{url}/cancel", headers={"If-Match": fresh})
     assert answer.status_code == 202
+    assert (answer.headers["retry-after"], answer.headers["etag"]) == ("1", '"3.0"')
+    known = await client.get(url, headers={"If-None-Match": fresh})
+    assert known.status_code == 200, "who waits hears of it"
     # To say it twice changes nothing, not even with the tag of before.
     again = await client.post(f"{url}/cancel", headers={"If-Match": made.headers["etag"]})
     assert again.status_code == 202
@@ -569,6 +572,29 @@ def test_a_merge_patch_is_that_of_rfc_7396() -> None:
     assert merge_patch(target, {"a": "z", "c": {"f": None}}) == {"a": "z", "c": {"d": "e"}}
     assert merge_patch({"a": [1]}, {"a": {"b": None, "c": 1}}) == {"a": {"c": 1}}
     assert target == {"a": "b", "c": {"d": "e", "f": "g"}}
+
+
+async def test_a_deletion_goes_by_the_version_that_was_seen(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    made = await client.post("/v1/tasks", json=a_goal())
+    url = made.headers["location"]
+    await succeed(database, UUID(made.json()["id"]))
+    stale = await client.delete(url, headers={"If-Match": made.headers["etag"]})
+    assert_problem(stale, 412, "precondition-failed")
+    seen = await client.get(url)
+    assert (await client.delete(url, headers={"If-Match": seen.headers["etag"]})).status_code == 204
+
+
+async def test_what_is_not_due_has_no_place_in_the_queue(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    for body, position in ((a_goal(), 1), (a_goal() | {"not_before": later}, None)):
+        made = await client.post("/v1/tasks", json=body)
+        seen = (await client.get(made.headers["location"])).json()
+        assert seen["queue"]["position"] == position
+        assert seen["queue"]["estimated_wait_seconds"] is None
 
 
 async def test_a_deleted_task_leaves_nothing_of_what_was_written(

@@ -108,6 +108,6 @@ def test_a_document_of_its_own_is_compared_with_its_model() -> None:
     (told,) = problem.errors
     assert told == {
         "pointer": "/input/gaol",
-        "detail": "is not a known field; did you mean goal?",
+        "detail": "is not a known field (did you mean goal?)",
     }
     assert known_names(BatchSubmission, ("x",)) == {"tasks", "atomic"}
