@@ -27,8 +27,10 @@ class Capacity:
         self._read_at = -math.inf
         self._reading = asyncio.Lock()
 
-    async def wait_for(self, position: int) -> float | None:
+    async def wait_for(self, position: int | None) -> float | None:
         """Seconds until a worker takes the task at ``position``; None when that is not known."""
+        if position is None:
+            return None
         await self._refresh()
         if not self._slots or self._mean is None:
             return None

@@ -45,7 +45,7 @@ class Doorbell:
                 await self._notify()
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.info("doorbell_not_rung", error=reason(error))
-                await self._hang_up()
+                await self.close()
             await asyncio.sleep(self.database.settings.doorbell_interval)
 
     async def _notify(self) -> None:
@@ -53,11 +53,8 @@ class Doorbell:
             self.connection = await self.database.listen_connection()
         await self.connection.execute(f"NOTIFY {OUTBOX_CHANNEL}")
 
-    async def _hang_up(self) -> None:
+    async def close(self) -> None:
         if self.connection is not None:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await self.connection.close(timeout=1)
             self.connection = None
-
-    async def close(self) -> None:
-        await self._hang_up()

@@ -14,7 +14,6 @@ from api_service.caller import Caller, Services
 from api_service.documented import problems_of
 from api_service.existing import existing
 from api_service.problems import Problem
-from api_service.queries import Row
 from api_service.schemas import task_view
 from api_service.streaming import EventStream
 from api_service.strict import StrictRoute
@@ -66,7 +65,8 @@ async def get_events(
     row = existing(task_id, await services.reads.task(caller.tenant_id, task_id))
     ended = TaskStatus(row["status"]).terminal
     if after is None:
-        snapshot = await _snapshot(services, row)
+        wait = await services.capacity.wait_for(row["position"])
+        snapshot = task_view(row, estimated_wait=wait).model_dump_json()
         return EventStream(
             services, caller, task_id, after=row["version"], snapshot=snapshot, ended=ended
         )
@@ -83,14 +83,6 @@ def _ahead(after: int, last: int, *, in_header: bool) -> Problem:
     pointer = "/header/Last-Event-ID" if in_header else "/query/after"
     slug = "invalid-header" if in_header else "validation-failed"
     return Problem(slug, f"{pointer} {detail}.", errors=[{"pointer": pointer, "detail": detail}])
-
-
-async def _snapshot(services: Services, row: Row) -> str:
-    """The task as ``GET /v1/tasks/{id}`` shows it."""
-    wait = None
-    if row["position"] is not None:
-        wait = await services.capacity.wait_for(row["position"])
-    return task_view(row, estimated_wait=wait).model_dump_json()
 
 
 async def _page(

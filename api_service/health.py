@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
 from fastapi import APIRouter
 from sqlalchemy import text
 
 from api_service.caller import Services
 from api_service.problems import Problem
+from shared.database import reason
 
+log = structlog.get_logger()
 router = APIRouter(include_in_schema=False)
 
 PATIENCE = 2.0
@@ -27,5 +30,6 @@ async def readyz(services: Services) -> dict[str, str]:
         async with asyncio.timeout(PATIENCE), services.database.begin() as session:
             await session.execute(text("SELECT 1"))
     except Exception as error:
+        log.warning("not_ready", error=reason(error))
         raise Problem("not-ready", "PostgreSQL does not answer.") from error
     return {"status": "ok"}

@@ -110,6 +110,8 @@ async def page_of(database: Database, tenant_id: str, query: TaskQuery) -> Page:
             next_id = rows[-1]["id"]
         elif search.windowed:
             next_id = await connection.scalar(WINDOW_END, search.parameters)
+            if next_id and rows:  # what was accepted meanwhile has moved the window
+                next_id = min(next_id, rows[-1]["id"])
         total = None
         if query.include_total:
             plan = await connection.scalar(search.explained(), search.of_all_pages)

@@ -113,9 +113,7 @@ class TaskLook:
     async def _answer(
         self, status: int, row: Row, waited: bool, further: Mapping[str, str] | None = None
     ) -> Response:
-        wait = None
-        if row["position"] is not None:
-            wait = await self.services.capacity.wait_for(row["position"])
+        wait = await self.services.capacity.wait_for(row["position"])
         document = task_view(row, estimated_wait=wait).model_dump_json()
         headers = {**self._headers(row, waited), **(further or {})}
         return Response(document, status, headers, media_type="application/json")

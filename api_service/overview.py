@@ -32,20 +32,28 @@ class Overviews:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._last: Overview | None = None
+        self._last: Overview | Exception | None = None
         self._good_until = 0.0
         self._counting = asyncio.Lock()
 
     async def now(self) -> Overview:
+        """Raises what the count raised, which is not tried again too soon either."""
         async with self._counting:
             if self._last is None or time.monotonic() >= self._good_until:
                 begun = time.monotonic()
-                async with self.database.autocommit() as connection:
-                    row = (await connection.execute(COUNTS)).mappings().one()
-                self._last = _overview(row)
+                try:
+                    self._last = await self._count()
+                except Exception as error:  # noqa: BLE001 - raised below, to everybody
+                    self._last = error
                 took = time.monotonic() - begun
                 self._good_until = time.monotonic() + max(SHORTEST, took / SHARE)
+            if isinstance(self._last, Exception):
+                raise self._last.with_traceback(None)
             return self._last
+
+    async def _count(self) -> Overview:
+        async with self.database.autocommit() as connection:
+            return _overview((await connection.execute(COUNTS)).mappings().one())
 
 
 def _overview(row: RowMapping) -> Overview:

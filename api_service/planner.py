@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
 from contextvars import Context
 from dataclasses import dataclass
@@ -117,9 +117,7 @@ class Planner:
         raise ConnectionError
 
     async def _start(self) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL
-        )
+        process = await asyncio.create_subprocess_exec(*COMMAND, stdin=PIPE, stdout=PIPE)
         log.info("planner_started", planner=process.pid)
         self._process = process
         return process

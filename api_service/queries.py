@@ -92,13 +92,9 @@ async def attempts_of(database: Database, tenant_id: str, task_id: UUID) -> Sequ
 
 
 async def roadmap_by_id(database: Database, tenant_id: str, roadmap_id: UUID) -> RowMapping | None:
-    return await _one(database, ROADMAP, tenant_id=tenant_id, roadmap_id=roadmap_id)
-
-
-async def _one(database: Database, statement: Any, **who: object) -> RowMapping | None:
-    """Any: a text, or one with columns."""
     async with database.autocommit() as connection:
-        return (await connection.execute(statement, who)).mappings().one_or_none()
+        which = {"tenant_id": tenant_id, "roadmap_id": roadmap_id}
+        return (await connection.execute(ROADMAP, which)).mappings().one_or_none()
 
 
 USAGE = """(

@@ -26,13 +26,6 @@ class Documents(Connection):
     def task(self, task_id: str) -> Document:
         return self.ask(calls.task(task_id), dict)
 
-    def cancel(self, task_id: str) -> Document:
-        """The task, canceled; or still running, then its worker lets go of it soon.
-
-        Raises Conflict, ``task-already-ended``, if it ended in another way.
-        """
-        return self.ask(calls.cancel(task_id), dict)
-
     def events(self, task_id: str, after: int = 0) -> list[Document]:
         """All with a higher ``seq``, over as many pages as there are."""
         return self.run(pages.all_events(task_id, after))

@@ -109,6 +109,8 @@ class Answer:
             then = parsedate_to_datetime(asked)
         except ValueError:
             return None
+        if then.tzinfo is None:  # "-0000", or no word of it
+            then = then.replace(tzinfo=UTC)
         return max((then - datetime.now(UTC)).total_seconds(), 0)
 
     @property
@@ -206,8 +208,7 @@ def exchange(call: Call) -> Talk[Answer]:
         heard = heard or isinstance(reply, Answer) or reply.heard
         if isinstance(reply, Answer) and reply.status < 400:
             return reply
-        left = call.time_left()
-        pause = pause_after(reply, tries, LONGEST_PAUSE if left is None else left)
+        pause = pause_after(reply, tries, _longest_pause(call, reply))
         if pause is None or tries == TRIES or not (call.may_repeat or _untouched(reply)):
             if isinstance(reply, Lost):
                 raise Unreachable(reply.url, reply.reason, heard=heard)
@@ -225,6 +226,16 @@ def pause_after(reply: Reply, tries: int, longest: float) -> Pause | None:
         never = reply.status not in BUSY and reply.error.code != "idempotency-in-progress"
         asked, why = reply.retry_after or 0, str(reply.error)
     return None if never or asked > longest or longest <= 0 else Pause(asked + pause, why)
+
+
+def _longest_pause(call: Call, reply: Reply) -> float:
+    """Seconds. Who waits for a task comes back whenever the rate allows it; an API that is away
+    is a matter of patience."""
+    left = call.time_left()
+    if left is None:
+        return LONGEST_PAUSE
+    limited = isinstance(reply, Answer) and reply.status == 429
+    return left if limited else min(left, LONGEST_PAUSE)
 
 
 def _untouched(reply: Reply) -> bool:

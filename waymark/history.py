@@ -17,6 +17,7 @@ HANDED_OVER = {
     "worker_stopping": "its worker stops, another one goes on with it",
     "lease_lapsed": "its worker could not keep it, another one goes on with it",
     "lease_expired": "its worker vanished, another one goes on with it",
+    "replayed": "an operator has it dispatched again",
 }
 
 
@@ -31,6 +32,8 @@ def requeued_line(event: Document) -> str:
     data = event["data"]
     if handed_over := HANDED_OVER.get(data["reason"]):
         return handed_over
+    if "code" not in data:  # of an API that knows more reasons than we do
+        return f"it waits again: {data['reason']}"
     return f"another attempt {_due(event)}: {data['code']}: {data['detail']}"
 
 

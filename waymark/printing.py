@@ -8,7 +8,7 @@ from waymark.amounts import progress_of, usage_of
 from waymark.errors import Document
 from waymark.page import Page, Row
 from waymark.speech import speech_of
-from waymark.terminal import clean
+from waymark.tables import print_facts
 
 MOMENTS = (
     *("created_at", "not_before", "deadline_at", "dispatched_at", "started_at"),
@@ -22,10 +22,7 @@ def print_roadmap(roadmap: Document) -> None:
 
 
 def print_task(task: Document) -> None:
-    facts = list(_facts(task))
-    width = max(len(name) for name, _ in facts)
-    for name, value in facts:
-        print(clean(f"{name:<{width}}  {value}"))
+    print_facts(dict(_facts(task)))
 
 
 def concepts_of(roadmap: Document) -> list[Document]:

@@ -98,6 +98,7 @@ class Kept(ABC):
                 pause = PAUSE
             log.warning("process_died", role=self.role, child=pid, restart_in=pause)
             await asyncio.sleep(pause)
+            self._born = time.monotonic()  # a start that fails has not lived long
             pause = min(pause * 2, LONGEST_PAUSE)
             failure = await self.launch()
             if failure is not None:

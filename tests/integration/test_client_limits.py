@@ -74,6 +74,15 @@ async def test_who_waits_without_an_end_comes_back_whenever_the_api_asks_for_it(
     assert "429" in pause.why
 
 
+async def test_an_api_that_is_away_for_long_is_not_waited_for_beyond_patience(kind: Kind) -> None:
+    away = answering("503 Service Unavailable", '{"code": "x"}', Retry_After="3600")
+    async with Peer.giving(away) as peer, a_client(kind, peer.url, patience=0) as client:
+        for timeout in (None, 7200):
+            with pytest.raises(Unavailable):
+                await client.wait(TASK_EXAMPLE["id"], timeout=timeout)
+    assert len(peer.heard) == 2
+
+
 async def test_a_stream_does_not_end_because_the_rate_is_limited(kind: Kind) -> None:
     over = answering("200 OK", "event: stream.end\ndata\n\n", Content_Type="text/event-stream")
     answers = [*[LIMITED] * 3, over]
@@ -126,6 +135,8 @@ def test_the_time_to_come_back_may_be_told_by_the_clock() -> None:
     told = Answer("http://x", 503, {"retry-after": then}, b"").retry_after
     assert told is not None
     assert 90 < told <= 100
+    unzoned = then.replace("GMT", "-0000")
+    assert Answer("http://x", 503, {"retry-after": unzoned}, b"").retry_after is not None
     assert Answer("http://x", 503, {"retry-after": "soon"}, b"").retry_after is None
 
 
@@ -138,7 +149,10 @@ async def test_nobody_queues_behind_those_who_wait() -> None:
     async def all_have_arrived() -> None:
         assert len(peer.heard) == many
 
-    async with Peer.giving(b"", falls_silent=True) as peer, AsyncClient(peer.url) as client:
+    async with (
+        Peer.giving(b"", falls_silent=True) as peer,
+        AsyncClient(peer.url, timeout=60) as client,
+    ):
         waits = [asyncio.create_task(client.wait(TASK_EXAMPLE["id"])) for _ in range(many)]
         await eventually(all_have_arrived)
         for wait in waits:

@@ -157,6 +157,19 @@ async def test_a_batch_is_found_again_when_its_days_have_passed(
 # --- retries ---
 
 
+async def test_a_patch_with_half_a_character_is_refused(
+    client: httpx2.AsyncClient, database: Database
+) -> None:
+    parent = await accept(database)
+    await execute(
+        database, "UPDATE tasks SET status = 'canceled', stage = 'done', finished_at = now()"
+    )
+    half = b'{"input": {"goal": [{"\\ud800": "x"}]}}'
+    headers = KEY | {"Content-Type": "application/json"}
+    answer = await client.post(f"/v1/tasks/{parent}/retry", content=half, headers=headers)
+    assert_problem(answer, 422, "validation-failed")
+
+
 async def test_a_retry_is_found_again_after_its_parent_was_deleted(
     client: httpx2.AsyncClient, database: Database
 ) -> None:

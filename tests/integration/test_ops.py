@@ -12,14 +12,16 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 import redis
+from sqlalchemy import text
 
 from api_service import cursors
+from api_service.ops_schemas import Overview
 from api_service.overview import Overviews
 from relay_service.publisher import Publisher, connect
 from relay_service.relay import Relay
 from relay_service.wakeup import Wakeup
 from shared import operating
-from shared.database import Database
+from shared.database import Database, sqlstate
 from shared.errors import Permanent
 from shared.messages import Doorbell
 from shared.settings import Settings
@@ -233,6 +235,28 @@ async def test_the_figures_add_up_at_each_moment_of_a_busy_system(
     await asyncio.gather(*lives)
     assert counts == sorted(counts)
     assert len(set(counts)) > 3, "nothing happened between the counts"
+
+
+class Counted(Overviews):
+    counts = 0
+
+    async def _count(self) -> Overview:
+        self.counts += 1
+        return await super()._count()
+
+
+async def test_a_count_that_fails_is_not_repeated_by_each_who_waits_for_it(
+    settings: Settings, database: Database
+) -> None:
+    hasty = Database(settings.model_copy(update={"database_lock_timeout": 0.2}), "hasty")
+    overviews = Counted(hasty)
+    async with database.begin() as session:
+        await session.execute(text("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE"))
+        asked = [overviews.now() for _ in range(5)]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [sqlstate(one) for one in found if isinstance(one, Exception)] == ["55P03"] * 5
+    assert overviews.counts == 1
+    await hasty.close()
 
 
 async def test_all_who_ask_at_once_share_one_count(

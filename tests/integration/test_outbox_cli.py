@@ -42,6 +42,7 @@ from tests.factories import (
     task,
 )
 from waymark.__main__ import main
+from waymark.commands import choice
 from waymark.data_dir import DataDir
 from waymark.processes import LOCALHOST, pick_port
 from worker_service.leases import Lease, Leases
@@ -625,6 +626,17 @@ async def test_a_preview_tells_what_a_replay_makes_of_each_task(
     done = await waymark("replay", "--source", "worker", "--yes", *WHY)
     assert (done.code, len(done.out.splitlines())) == (0, 3)
     assert await task(database, succeeded) == before
+
+
+async def test_an_act_decides_on_so_many_and_says_that_there_are_more(
+    waymark: Run, database: Database, leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "MOST_AT_ONCE", 2)
+    numbers = [(await died(leases))[1] for _ in range(3)]
+    shown = await waymark("discard", "--source", "worker", "--yes", *WHY)
+    assert shown.out.split()[::2] == [str(one) for one in numbers[:2]]
+    assert "These are the first 2: the same command goes on with the rest." in shown.err
+    assert (await letter(database, numbers[2]))["resolution"] is None
 
 
 async def test_a_filter_is_previewed_and_needs_a_yes(

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api_service import listing
+from api_service.listing import TaskQuery
 from api_service.retrying import merge_patch
 from relay_service.housekeeping import Housekeeper
 from shared.database import Database
@@ -439,6 +444,38 @@ async def test_a_search_that_finds_little_goes_on_from_where_it_stopped(
             break
         cursor = f"&cursor={page['next_cursor']}"
     assert (found, pages) == ([wanted], 3)
+
+
+class Busy(Database):
+    """Where another task is accepted between the statements of a page."""
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[Any]:
+        async with super().autocommit() as connection:
+            late = partial(self._late, connection)
+            yield SimpleNamespace(execute=connection.execute, scalar=late)
+
+    async def _late(self, connection: AsyncConnection, *asked: Any) -> Any:
+        beside = Database(self.settings, "beside")
+        await accept(beside, "Learn SQL")
+        await beside.close()
+        return await connection.scalar(*asked)
+
+
+async def test_a_search_goes_on_where_it_stopped_though_tasks_join_meanwhile(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "WINDOW", 3)
+    wanted = [await accept(database, "Learn SQL") for _ in range(5)]
+    busy, found, cursor = Busy(settings, "busy"), [], None
+    for _ in range(3):
+        page = await listing.page_of(busy, "default", TaskQuery(q="SQL", cursor=cursor))
+        found += [one["id"] for one in page.rows]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    await busy.close()
+    assert found == wanted[::-1]
 
 
 async def test_a_total_is_an_estimate_and_only_on_request(

@@ -17,10 +17,11 @@ from typing import IO, Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from tests.eventually import eventually, eventually_sync
 from waymark.processes import LOCALHOST, pick_port, port_is_free
-from waymark.upkeep import KeptRole, News
+from waymark.upkeep import Kept, KeptRole, News
 
 ROOT = Path(__file__).parents[2]
 
@@ -414,3 +415,32 @@ def _has_begun(stack: Stack, role: str) -> None:
 
 def _logged(stack: Stack, event: str) -> None:
     assert f'"event": "{event}"' in stack.log()
+
+
+class Hopeless(Kept):
+    """A server that lived long, once, and cannot be started any more."""
+
+    pid = None
+    launches = 0
+
+    async def launch(self) -> str:
+        self.launches += 1
+        return "the disk is full"
+
+    async def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+async def test_a_server_that_cannot_be_started_again_is_tried_ever_more_slowly() -> None:
+    hopeless = Hopeless("postgres", News(), lambda: None)
+    with capture_logs() as lines:
+        keeping = asyncio.create_task(hopeless.keep())
+
+        async def tried() -> None:
+            assert hopeless.launches == 3
+
+        await eventually(tried)
+        keeping.cancel()
+    pauses = [line["restart_in"] for line in lines if line["event"] == "process_died"]
+    assert pauses[:3] == [0.1, 0.2, 0.4]

@@ -12,8 +12,11 @@ from uuid import UUID
 import typer
 
 from waymark.commands.times import PAST, moment
-from waymark.complaints import Complaint
+from waymark.complaints import Complaint, say
 from waymark.exit_codes import ExitCode
+
+MOST_AT_ONCE = 10_000
+"""Dead letters that one act decides on; each is read with what it says."""
 
 if TYPE_CHECKING:
     from shared.database import Database
@@ -124,7 +127,10 @@ class Choice:
         from shared import operating
 
         if not self.ids:
-            return [dict(row) for row in await operating.matching(database, self.filter)]
+            found = await operating.matching(database, self.filter, limit=MOST_AT_ONCE)
+            if len(found) == MOST_AT_ONCE:
+                say(f"These are the first {MOST_AT_ONCE}: the same command goes on with the rest.")
+            return [dict(row) for row in found]
         found = await operating.named(database, self._numbers(), self._task_ids())
         return [dict(row) for row in found]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from datetime import date
 from pathlib import Path
@@ -68,7 +69,9 @@ def _plan(document: Any, today: date) -> dict[str, Any]:  # Any: JSON
 
 
 def _serve() -> int:
-    """A line in, a line out, until nobody is left to ask: a process that dies closes its end."""
+    """A line in, a line out, until nobody is left to ask: a process that dies closes its end. A
+    Ctrl-C at its terminal is for that process to deal with."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for line in sys.stdin:
         sys.stdout.write(json.dumps(_sizes(line)) + "\n")
         sys.stdout.flush()
