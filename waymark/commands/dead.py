@@ -15,10 +15,9 @@ from waymark.commands.choice import (
     SourceOption,
     TenantOption,
 )
-from waymark.commands.deciding import discard, retry
+from waymark.commands.deciding import discard, filter_params, retry
 from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, Place, UrlOption
 from waymark.commands.plain import Command, group
-from waymark.commands.times import past
 from waymark.complaints import say
 
 if TYPE_CHECKING:
@@ -47,15 +46,8 @@ def list_dead(
     as_json: JsonOption = False,
 ) -> None:
     """Print the open dead letters by their error; with a filter, one by one."""
-    wanted = {
-        "fingerprint": fingerprint,
-        "reason": letter_reason,
-        "source": source,
-        "tenant": tenant,
-        "after": past(after, "--after"),
-        "before": past(before, "--before"),
-    }
-    grouped = not any(wanted.values())
+    wanted = filter_params(fingerprint, letter_reason, source, tenant, after, before)
+    grouped = not wanted
     place = Place(url, data_dir)
     how = {
         "group_by": "fingerprint" if grouped else "none",

@@ -17,7 +17,14 @@ from waymark.commands.choice import (
     TenantOption,
 )
 from waymark.commands.consent import agreed
-from waymark.commands.hand import ActorOption, actor_or_me, why
+from waymark.commands.hand import (
+    ActorOption,
+    DryRunOption,
+    ReasonOption,
+    YesOption,
+    actor_or_me,
+    why,
+)
 from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, Place, UrlOption
 from waymark.commands.times import past
 from waymark.complaints import Complaint, say
@@ -32,15 +39,6 @@ Selection = dict[str, Any]
 
 NumbersArgument = Annotated[
     list[int] | None, typer.Argument(metavar="[ID...]", min=1, help="Numbers of dead letters.")
-]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
-]
-YesOption = Annotated[
-    bool, typer.Option("--yes", help="Do not ask, although a filter chooses them.")
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Only show what would be done to which ones.")
 ]
 
 
@@ -83,7 +81,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Run the tasks of dead letters again: an ended one as a new task."""
-    wanted = _filter(fingerprint, letter_reason, source, tenant, after, before)
+    wanted = filter_params(fingerprint, letter_reason, source, tenant, after, before)
     because = "" if dry_run else why(reason)
     selection, place = _selection(ids, wanted), Place(url, data_dir)
     by = actor_or_me(actor)
@@ -107,14 +105,14 @@ def discard(
     as_json: JsonOption = False,
 ) -> None:
     """Close dead letters. No task is touched."""
-    wanted = _filter(fingerprint, letter_reason, source, tenant, after, before)
+    wanted = filter_params(fingerprint, letter_reason, source, tenant, after, before)
     because = "" if dry_run else why(reason)
     selection, place = _selection(ids, wanted), Place(url, data_dir)
     by = actor_or_me(actor)
     _fulfil(Wish("discard", selection, because, by, yes, dry_run, as_json, place))
 
 
-def _filter(
+def filter_params(
     fingerprint: str | None,
     reason: str | None,
     source: str | None,
@@ -122,6 +120,7 @@ def _filter(
     after: str | None,
     before: str | None,
 ) -> dict[str, str]:
+    """As the API takes it."""
     said = {
         "fingerprint": fingerprint,
         "reason": reason,

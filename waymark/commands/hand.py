@@ -17,6 +17,17 @@ ActorOption = Annotated[
     typer.Option("--actor", metavar="NAME", help="Who does it. Default: this user @ this host."),
 ]
 
+JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
+]
+YesOption = Annotated[
+    bool, typer.Option("--yes", help="Do not ask, although a filter chooses them.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+]
+
 
 def why(reason: str | None) -> str:
     said = (reason or "").strip()

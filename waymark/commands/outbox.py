@@ -9,7 +9,14 @@ from uuid import UUID
 import typer
 
 from waymark.commands.choice import FingerprintOption, parse_id
-from waymark.commands.hand import ActorOption, actor_or_me, print_json, why
+from waymark.commands.hand import (
+    ActorOption,
+    JsonOption,
+    ReasonOption,
+    actor_or_me,
+    print_json,
+    why,
+)
 from waymark.commands.options import seconds_of
 from waymark.commands.plain import Command, group
 from waymark.commands.replay import discard, replay
@@ -25,7 +32,6 @@ outbox = group("What waits for a worker, what died, and the operator's hand on b
 LATE = 10.0
 """Seconds. A message that waits longer, though nothing holds it up, is worth a remark."""
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 LimitOption = Annotated[
     int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="Print so many at most.")
 ]
@@ -185,9 +191,7 @@ for act in (replay, discard):
 
 @outbox.command(cls=Command)
 def pause(
-    reason: Annotated[
-        str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
-    ] = None,
+    reason: ReasonOption = None,
     actor: ActorOption = None,
     data_dir: StackOption = None,
     as_json: JsonOption = False,

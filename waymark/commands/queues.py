@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from waymark.commands.asking import ask, print_answer
-from waymark.commands.hand import ActorOption, actor_or_me, why
+from waymark.commands.hand import ActorOption, ReasonOption, actor_or_me, why
 from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, Place, UrlOption
 from waymark.commands.plain import Command, group
 from waymark.complaints import say
@@ -15,9 +15,6 @@ from waymark.complaints import say
 queues = group("See how much waits and for how long; hold the relays back.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="[NAME]", help="There is one: roadmaps.")]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
-]
 
 
 @queues.command("list", cls=Command)

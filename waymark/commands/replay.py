@@ -21,7 +21,16 @@ from waymark.commands.choice import (
     filter_of,
 )
 from waymark.commands.consent import agreed
-from waymark.commands.hand import ActorOption, actor_or_me, print_json, why
+from waymark.commands.hand import (
+    ActorOption,
+    DryRunOption,
+    JsonOption,
+    ReasonOption,
+    YesOption,
+    actor_or_me,
+    print_json,
+    why,
+)
 from waymark.commands.servers import StackOption, ask, command, find_servers
 from waymark.complaints import Complaint, say
 from waymark.exit_codes import ExitCode
@@ -33,16 +42,6 @@ if TYPE_CHECKING:
     from shared.database import Database
     from shared.operating import Document
 
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
-]
-YesOption = Annotated[
-    bool, typer.Option("--yes", help="Do not ask, although a filter chooses them.")
-]
-DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON document.")]
 
 DONE = {"replay": "Replayed", "discard": "Discarded"}
 

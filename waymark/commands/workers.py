@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from waymark.commands.asking import ask, print_answer
-from waymark.commands.hand import ActorOption, actor_or_me, why
+from waymark.commands.hand import ActorOption, ReasonOption, actor_or_me, why
 from waymark.commands.options import DEFAULT_DATA_DIR, DataDirOption, JsonOption, Place, UrlOption
 from waymark.commands.plain import Command, group
 from waymark.complaints import Complaint, say
@@ -21,9 +21,6 @@ workers = group("See who generates what; drain a worker before it is stopped.")
 
 WorkerArgument = Annotated[
     str, typer.Argument(metavar="WORKER", help="Its id, or its name as `workers list` shows it.")
-]
-ReasonOption = Annotated[
-    str | None, typer.Option("--reason", metavar="TEXT", help="Why. It is recorded.")
 ]
 
 
