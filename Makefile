@@ -13,8 +13,8 @@ export GOAL PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-# Files of tests beside each other, each process with servers of its own.
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile
+# Beside each other, each process with servers of its own; who is done takes over from the other.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist worksteal
 
 BIN   := .venv/bin
 STAMP := .venv/.setup
