@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from api_service.new_task import NewTask, Submission, fingerprint
 from api_service.problems import Problem, document_of, from_validation
 from api_service.schemas import MOST_IN_BATCH, BatchSubmission, TaskSubmission, task_view
-from api_service.submission import NewTask, Submission, Submissions, fingerprint, same_request
+from api_service.submission import Submissions, same_request
 from api_service.timeliness import untimely
 from shared.views import BatchItem, BatchResult, ProblemView
 

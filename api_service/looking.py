@@ -15,10 +15,10 @@ from api_service.changes import Mark
 from api_service.existing import existing
 from api_service.frame import only_waits
 from api_service.hanging_up import unless_gone
+from api_service.new_task import Submission
 from api_service.prefer import wait_of
 from api_service.queries import Row
 from api_service.schemas import task_view
-from api_service.submission import Submission
 from shared.lifecycle import TaskStatus
 
 ETAG = re.compile(r'(?:W/)?"([^"]*)"')

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from api_service import queries
 from api_service.existing import existing
+from api_service.new_task import NewTask, Submission, fingerprint
 from api_service.problems import Problem, from_validation
 from api_service.schemas import TaskRetry, TaskSubmission
-from api_service.submission import NewTask, Submission, Submissions, fingerprint
+from api_service.submission import Submissions
 from api_service.timeliness import first_day, untimely
 from shared.database import Database
 from shared.lifecycle import Priority, TaskStatus

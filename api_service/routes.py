@@ -14,10 +14,10 @@ from api_service.documented import SUBMITTING, problems_of
 from api_service.existing import existing
 from api_service.listing import TaskQuery, task_query
 from api_service.looking import POLL_AFTER, Prefer, etag_of, look_of, versions_of
+from api_service.new_task import NewTask
 from api_service.problems import Problem
 from api_service.schemas import BatchSubmission, TaskRetry, TaskSubmission, task_view
 from api_service.strict import StrictRoute
-from api_service.submission import NewTask
 from api_service.timeliness import untimely
 from shared.views import AttemptList, BatchResult, RoadmapView, TaskPage, TaskView
 

@@ -10,8 +10,9 @@ import asyncpg
 import uvloop
 from uuid_utils.compat import uuid7
 
+from api_service.new_task import NewTask
 from api_service.schemas import TaskSubmission
-from api_service.submission import NewTask, Submissions
+from api_service.submission import Submissions
 from benchmarks.contestant import compete
 from benchmarks.http_load import BODY
 from shared.database import Database

@@ -9,8 +9,9 @@ from uuid import UUID
 from sqlalchemy import RowMapping, text
 from uuid_utils.compat import uuid7
 
+from api_service.new_task import NewTask
 from api_service.schemas import TaskSubmission
-from api_service.submission import NewTask, Submissions
+from api_service.submission import Submissions
 from relay_service.relay import Relay
 from shared.database import Database
 from shared.roadmap import (

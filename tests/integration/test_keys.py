@@ -9,9 +9,10 @@ from uuid import UUID
 import httpx2
 import pytest
 
+from api_service.new_task import NewTask
 from api_service.problems import Problem
 from api_service.schemas import TaskSubmission
-from api_service.submission import NewTask, Submissions
+from api_service.submission import Submissions
 from shared.database import Database
 from shared.settings import Settings
 from tests.factories import accept, execute, rows

@@ -17,8 +17,9 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 
 from api_service import submission
+from api_service.new_task import NewTask, Submission
 from api_service.problems import Problem
-from api_service.submission import NewTask, Submission, Submissions
+from api_service.submission import Submissions
 from shared import logs, metrics, shared_commit
 from shared.database import Database, connection_lost, sqlstate
 from shared.settings import Settings
