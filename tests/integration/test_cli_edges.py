@@ -90,6 +90,7 @@ async def test_a_raw_request_that_makes_no_task_and_one_with_a_key_get_none() ->
         await Script(peer.url).run("api", "POST", f"/v1/tasks/{TASK_ID}/cancel")
         await Script(peer.url).run("api", "POST", "/v1/tasks", "-H", "idempotency-key: mine")
     assert [header(heard, "Idempotency-Key") for heard in peer.heard] == [None, "mine"]
+    assert peer.heard[1].lower().count(b"idempotency-key") == 1
 
 
 async def test_an_output_that_takes_nothing_does_not_lose_the_id() -> None:
@@ -173,8 +174,10 @@ async def test_a_task_for_later_says_when_and_get_tells_how_it_is_run() -> None:
 async def test_a_raw_path_keeps_its_query_and_fields_that_repeat() -> None:
     async with Peer.giving(answer({})) as peer:
         fields = ("-f", "status=failed", "-f", "status=canceled")
-        await Script(peer.url).run("api", "GET", "/v1/tasks?limit=2", *fields)
-    assert query(peer.heard[0]) == [("limit", "2"), ("status", "failed"), ("status", "canceled")]
+        for method in ("GET", "HEAD"):
+            await Script(peer.url).run("api", method, "/v1/tasks?limit=2", *fields)
+    said = [("limit", "2"), ("status", "failed"), ("status", "canceled")]
+    assert [query(heard) for heard in peer.heard] == [said, said]
 
 
 async def test_a_raw_stream_and_a_number_that_json_lacks_are_no_requests() -> None:

@@ -78,7 +78,7 @@ def _call(
 
     if not path.startswith("/"):
         path = f"/{path}"
-    if method in ("GET", "DELETE"):
+    if method in ("GET", "HEAD", "DELETE"):
         _refuse(source is not None, f"{method} has no body: --input is for POST.")
         query = urlencode([(name, _text(value)) for name, value in fields])
         onward = ("&" if "?" in path else "?") if query else ""
@@ -94,14 +94,15 @@ def _one_task(call: Call, headers: dict[str, str]) -> Iterator[None]:
 
     from waymark.commands.api import one_task
 
-    name = "Idempotency-Key"
-    given = {key.lower(): value for key, value in headers.items()}.get(name.lower())
     if call.method != "POST" or not MAKES_TASKS.search(call.path):
         yield
         return
-    key = given or str(uuid4())
-    headers[name] = key
-    said = [] if given else ["-H", f"{name}:{key}"]
+    name = "Idempotency-Key"
+    key = {name.lower(): value for name, value in headers.items()}.get(name.lower())
+    said: list[str] = []
+    if key is None:
+        key = headers[name] = str(uuid4())
+        said = ["-H", f"{name}:{key}"]
     with one_task(key, repetition("api", *said)):
         yield
 
