@@ -122,8 +122,9 @@ def _stage_of(task: Document) -> str:
     if task["cancel_requested_at"]:
         return "asked to stop, waiting for its worker"
     stage = str(task["stage"])
-    if stage == "accepted" and (task.get("delivery") or {}).get("state") == "delayed":
-        return f"accepted, to begin at {task['not_before']}"
+    delayed = (task.get("delivery") or {}).get("state") == "delayed"
+    if stage == "accepted" and delayed and (begins := task.get("not_before")):
+        return f"accepted, to begin at {begins}"
     return _numbered(WORDS.get(stage, stage), task["attempts"])
 
 

@@ -166,6 +166,10 @@ async def test_a_task_for_later_says_when_and_get_tells_how_it_is_run() -> None:
         )
     assert waited.code == ExitCode.TIMED_OUT, "who says how long waits"
     assert f"accepted, to begin at {LATER}" in waited.err
+    paced = task | {"not_before": None}  # by an operator's replay, for one
+    async with Peer.giving(answer(paced)) as peer:
+        waited = await Script(peer.url).run("tasks", "submit", "Learn SQL", "--timeout", "0.1")
+    assert "accepted, waiting for a relay" in waited.err
 
 
 # --- addresses and strangers ---
